@@ -38,7 +38,7 @@ def _kept() -> list[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
             made = runtime_bundle.bundle(platform.machine(), " ".join(platform.libc_ver()))
-            words = ("-I", "-B", "-c", bootstrap.UNPACK, made.digest, hashlib.sha256(made.data).hexdigest())
+            words = ("-I", "-S", "-B", "-c", bootstrap.UNPACK, made.digest, hashlib.sha256(made.data).hexdigest())
             python = os.path.realpath(sys.executable)
             subprocess.run([python, *words], input=made.data, env={"HOME": str(folder)}, check=True)
     return list(kept.iterdir())

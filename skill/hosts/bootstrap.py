@@ -329,7 +329,7 @@ def place_runtime(host: Host, facts: Facts, made: Bundle) -> str | Unreachable |
         return None
     if facts.python is None:
         return facts.why_no_python
-    argv = [facts.python.path, "-I", "-B", "-c", UNPACK, made.digest, sha256(made.data).hexdigest()]
+    argv = [facts.python.path, "-I", "-S", "-B", "-c", UNPACK, made.digest, sha256(made.data).hexdigest()]
     return _fault(host.run(argv, stdin=made.data, timeout=_PUSH_PATIENCE, limit=1 << 20), "the runtime")
 
 
@@ -386,7 +386,7 @@ def in_passing(
     assert facts.python is not None
     if made.digest in facts.runtimes:
         return host.run(module(None, facts.python.path, made.digest, name, *args), stdin=stdin, timeout=timeout)
-    argv = [facts.python.path, "-I", "-B", "-c", _IN_PASSING, str(len(made.data)), f"queue_manager.{name}", *args]
+    argv = [facts.python.path, "-I", "-S", "-B", "-c", _IN_PASSING, str(len(made.data)), f"queue_manager.{name}", *args]
     return host.run(argv, stdin=made.data + stdin, timeout=timeout)
 
 
