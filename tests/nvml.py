@@ -7,13 +7,15 @@ take memory with the lines that `alloc` gives; it is free again when they have e
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from tests import shared_folder
 
 SOURCE = Path(__file__).parent / "native" / "nvml_standin.c"
 
@@ -46,18 +48,21 @@ def cards(count: int, total_mib: int = 24576) -> list[StandinCard]:
 
 @functools.cache
 def built() -> Path:
-    """Directory with the stand-in and the program `alloc`, compiled once a test session."""
-    directory = Path(_temporary().name)
+    """Directory with the stand-in and the program `alloc`, which whichever worker needs them first compiles."""
+    directory = shared_folder.path() / "nvml"
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (directory / "alloc").exists():
+            _compile(directory)
+    return directory
+
+
+def _compile(directory: Path) -> None:
     for arguments in (["-shared", "-fPIC", "-o", "libnvidia-ml.so.1"], ["-DALLOC", "-o", "alloc"]):
         command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", "-O1", *arguments, str(SOURCE)]
         done = subprocess.run(command, cwd=directory, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    return directory
-
-
-@functools.cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="wqnvml")  # kept by the cache, removed when the session ends
 
 
 def alloc(mib: int, linger_ms: int = 0) -> str:

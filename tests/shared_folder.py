@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -19,5 +21,8 @@ def begin() -> Path | None:
 
 
 def path() -> Path:
-    """Return it, once it was made."""
+    """Return it. Outside of tests, where nobody has made it, this process has one of its own."""
+    made = begin()
+    if made is not None:
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
     return Path(os.environ[_VARIABLE])
