@@ -46,6 +46,12 @@ def ran(*hosts: Sshd) -> list[str]:
     return sorted(record.event.job for record in records if isinstance(record.event, events.AttemptStarting))
 
 
+def all_ended(*hosts: Sshd) -> bool:
+    """Whether all managers on hosts have finished: to look for that by the command takes more than the runs."""
+    states = [run / "queue_state.json" for host in hosts for run in host.home.glob(".wavequeue/runs/*")]
+    return all(path.exists() and json.loads(path.read_text())["meta"]["manager"] == "finished" for path in states)
+
+
 class Walk:
     """The walkthrough on two hosts whose ports are not those of the document."""
 
@@ -83,6 +89,7 @@ class Walk:
             said = self.laptop.call("research", "check-runs")[0]
             return None if re.search(r"\d (running|claimed)", said) else said
 
+        wait_for(lambda: all_ended(*self.hosts), say="the end of all managers")
         said: str = wait_for(looked, say="the end of all runs")
         return said
 
@@ -145,7 +152,8 @@ def test_two_real_dispatchers_at_one_moment_start_every_run_once(laptop: Laptop)
     said = [process.communicate(timeout=300) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum(out.count("dispatched both-r") for out, _ in said) == 3, said
-    wait_for(lambda: all_done(laptop), say="the end of the runs")
+    wait_for(lambda: all_ended(host), say="the end of the runs")
+    wait_for(lambda: all_done(laptop), say="the queue to know it")
     assert ran(host) == ["both-r1", "both-r2", "both-r3"]
 
 
