@@ -33,6 +33,7 @@ _READER = """
 import json, sys, threading, time
 from queue_manager.core.readings import Cards
 from queue_manager.adapters.gpus import Nvml
+import queue_manager.adapters.nvml  # else the first reading does, within its limit
 nvml = Nvml(**json.loads(sys.stdin.readline()))
 for line in sys.stdin:
     began = time.monotonic()
