@@ -16,6 +16,8 @@ from queue_manager.core.layout import LOCAL_RUNS
 
 PATIENCE = 2.0
 """Seconds that one identification may take."""
+FILES = "files:"
+"""With which the identity of code begins that is in no repository."""
 MOST_FILES = 5_000
 MOST_BYTES = 16 << 20
 _SOURCE = frozenset({
@@ -135,7 +137,7 @@ def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:
         budget.spend()
         if not is_output(os.path.join(cwd, name)):
             names.append(name)
-    return f"files:{_hash(cwd, sorted(names), _Budget(budget.seconds))[:12]}" if names else None
+    return f"{FILES}{_hash(cwd, sorted(names), _Budget(budget.seconds))[:12]}" if names else None
 
 
 def _walk(folder: str) -> Iterator[str]:

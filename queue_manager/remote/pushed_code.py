@@ -31,7 +31,7 @@ def identify(cwd: str, is_output: IsOutput) -> str | None:
 def note(cwd: str, name: str) -> None:
     """Write down that the copy in `cwd`, as it is now, is the code `name`. Raises OSError."""
     found = code_identity.identify(cwd, lambda _path: False)
-    if found is not None and found.startswith("files:") and _NAME.fullmatch(name):
+    if found is not None and found.startswith(code_identity.FILES) and _NAME.fullmatch(name):
         file = Path(cwd, _NOTE)
         make_directory(file.parent)
         write_whole(file, [json.dumps({found: name}).encode() + b"\n"])

@@ -250,7 +250,7 @@ def _bring(work: _Work, facts: Facts | None) -> Outcome:
         is_pushed = bool(pushed.files) or not part.code
         if pushed.files:
             notes.append(f"{pushed.files} files of code sent, {size_text(pushed.bytes)} ({pushed.how})")
-        if is_pushed and work.code is not None:
+        if is_pushed and work.code is not None and local_code.is_commit(work.code):
             _done(bootstrap.note_code(host, python.path, part.runtime or "", part.cwd, work.code))
         notes.append(code_versions.copy_words(work.code, part.code, is_pushed))
     if not submitted:

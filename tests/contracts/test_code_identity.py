@@ -205,6 +205,7 @@ def test_what_git_refuses_to_tell_is_reported_in_its_own_words(
     assert local_code.name(project) is None
     monkeypatch.setenv("PATH", str(tools.parent / "none"))
     assert (identify(str(project), nothing) or "").startswith("files:"), "no git is no refusal"
+    assert not local_code.is_commit(local_code.name(project) or ""), "a host finds this name by itself"
 
 
 def test_a_manager_logs_once_why_the_code_is_unknown(project: Path, caplog: pytest.LogCaptureFixture) -> None:
