@@ -412,6 +412,7 @@ def test_a_card_that_this_user_may_not_use_does_not_exist(tmp_path: Path, open_r
 def test_a_call_that_hangs_does_not_hang_the_manager(tmp_path: Path, open_reader: Open) -> None:
     standin = Standin(tmp_path, cards(1))
     reader = open_reader(standin, limit=0.3)
+    wait_for(lambda: reader.raw()["cards"] is not None)  # to load the library may take that long
     threads = reader.raw()["threads"]
     standin.hang(600_000)
     first = reader.raw()
@@ -429,6 +430,7 @@ def test_a_call_that_hangs_does_not_hang_the_manager(tmp_path: Path, open_reader
 def test_a_reading_that_came_late_is_not_given_out(tmp_path: Path, open_reader: Open) -> None:
     standin = Standin(tmp_path, cards(1))
     reader = open_reader(standin, limit=0.3)
+    wait_for(lambda: reader.raw()["cards"] is not None)  # to load the library may take that long
     assert reader.used() == [3]
     standin.hang(600_000)
     assert reason(reader.read())
