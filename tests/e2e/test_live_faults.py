@@ -14,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from queue_manager.core.requests import Request
+from queue_manager.remote import control
 from tests.e2e.runs import Run, World, job, manifest, until, wait_for
 
 
@@ -108,7 +111,13 @@ BETWEEN: dict[str, tuple[Callable[[Run], Any], str | None]] = {
 }
 
 
+def _repair(run: Run, **asked: Any) -> dict[str, Any]:
+    """What `queue_manager.remote.control` answers, asked in this process: a new one takes longer than the repair."""
+    return control.answer(f"{run.directory}", {"op": "repair", **asked})
+
+
 def _control(run: Run, **asked: Any) -> dict[str, Any]:
+    """The same from a process of its own."""
     result = subprocess.run(
         [sys.executable, "-m", "queue_manager.remote.control", str(run.directory)],
         env=run.world.environment, input=json.dumps(asked), capture_output=True, text=True, timeout=150,
@@ -142,7 +151,9 @@ def _shows(run: Run, words: str) -> bool:
     return any(words in alert["text"] for alert in run.alerts() if alert["kind"] == "journal")
 
 
-def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> None:
+def test_a_run_lives_through_whatever_happens_to_its_directory(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in world.environment.items():  # of the host, for what is asked in this process
+        monkeypatch.setenv(variable, value)
     names = [f"s{n}" for n in range(len(LIVE) + len(BETWEEN))]
     cmds = {name: f"echo {name} >> starts; {until('go_' + name)}; echo done > out_{name}" for name in names}
     jobs = [job(name, cmd, expected_output=f"out_{name}") for name, cmd in cmds.items()]
@@ -165,10 +176,10 @@ def test_a_run_lives_through_whatever_happens_to_its_directory(world: World) -> 
             result = _refused(run)
             assert says in result, what
             assert f"wavequeue repair {run.directory}" in result
-            shown = _control(run, op="repair")
+            shown = _repair(run)
             assert (shown["needed"], shown["done"]) == (True, False), what
             assert says in _refused(run)  # it was only looked at
-            done = _control(run, op="repair", do=True)
+            done = _repair(run, do=True)
             assert done["done"] is True, what
             assert bool(done["kept"]) is run.paths.journal.with_name((done["kept"] or ["x"])[-1]).exists()
         run.start()
