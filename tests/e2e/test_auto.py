@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -115,7 +116,8 @@ def test_interrupted_and_killed_it_finds_the_best_and_runs_no_job_twice(world: W
     out, err = loop.communicate(timeout=300)
     assert loop.wait() == 0, err
     found, _ = store.load(campaign.work)
-    assert " better, score 0.0015, gain +1 (counts above 0.0022), x 3" in err
+    # of three nodes that were confirmed, or of two: where another was before 1 was screened, 1 is not
+    assert re.search(r" better, score 0\.0015, gain \+1 \(counts above 0\.002[25]\), x 3", err), err
     assert "stopped (max_nodes): 4 nodes were proposed; max_nodes is 4" in out
     assert found.best is not None
     verdicts = {node.settings["x"]: node.verdict for node in found.nodes.values()}
