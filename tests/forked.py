@@ -51,12 +51,12 @@ class Forked:
         if self.returncode is None:
             if not select.select([self._ended], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            told = self._ended.recv(16)
-            assert told, "whoever forks has died"
+            status = self._ended.recv(16)
+            assert status, "whoever forks has died"
             self._ended.shutdown(socket.SHUT_WR)
             self._ended.recv(1)  # once its process is no longer there
             self._ended.close()
-            self.returncode = int(told)
+            self.returncode = int(status)
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
@@ -207,15 +207,15 @@ def _ends(listens: socket.socket, path: Path) -> bool:
 
 def _tell_ends(running: Mapping[int, int]) -> list[int]:
     """Tell of those that have ended how they did; their sockets."""
-    told = []
+    status = []
     for fd, pid in running.items():
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is not None:
             code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
                 os.write(fd, str(code).encode())
-            told.append(fd)
-    return told
+            status.append(fd)
+    return status
 
 
 def _import_all(module: str) -> None:

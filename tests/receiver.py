@@ -26,7 +26,7 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.got: list[Got] = []
         self.refused: list[Got] = []
-        self.status, self.said, self.headers = 200, b"", dict[str, str]()
+        self.status, self.reply_body, self.headers = 200, b"", dict[str, str]()
 
     @property
     def port(self) -> int:
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(self.server.said)
+        self.wfile.write(self.server.reply_body)
 
     def do_GET(self) -> None:
         self.server.got.append(Got(self.path, dict(self.headers.items()), b"GET"))

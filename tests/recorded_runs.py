@@ -105,9 +105,9 @@ def _watch_health(run: Run, over: threading.Event, found: list[str]) -> None:
         document = run.state()
         for row in document.get("jobs", ()):
             health = row["health"] or {}
-            told = [row["attempt"], *(health.get(key) for key in ("step", "total", "rate", "eta_s"))]
-            if health.get("step") is not None and last.get(row["id"]) != told:
-                last[row["id"]] = told
+            shown = [row["attempt"], *(health.get(key) for key in ("step", "total", "rate", "eta_s"))]
+            if health.get("step") is not None and last.get(row["id"]) != shown:
+                last[row["id"]] = shown
                 kept = {key: health[key] for key in ("step", "total", "rate", "eta_s")}
                 found.append(json.dumps({"at": document["meta"]["updated"], "job": row["id"], **kept}) + "\n")
 

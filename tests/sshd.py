@@ -152,7 +152,7 @@ class Sshd:
             inside += ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.hostname]
         path = self.root / "sshd.log"
         with path.open("ab") as log:
-            said = log.tell()
+            position = log.tell()
             self.process = subprocess.Popen(
                 # -r: a connection is served by a fork, and not by a new program that reads the configuration again.
                 [*inside, sshd, "-D", "-r", "-e", "-f", str(self.root / "sshd_config")],
@@ -167,7 +167,7 @@ class Sshd:
         def listens() -> bool:
             assert self.process is not None
             assert self.process.poll() is None, path.read_text()
-            return words in path.read_bytes()[said:]
+            return words in path.read_bytes()[position:]
 
         wait_for(listens, say="sshd to listen")
 

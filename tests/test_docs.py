@@ -135,9 +135,9 @@ def test_the_skill_of_a_supervisor_runs_as_written(world: World) -> None:
     assert {"init", "run", "status", "steer", "report"} <= {line.split()[2] for line in lines if " auto " in line}
     out = ""
     for line in lines:
-        code, said, complained = run(line, checkout, environment)
-        out += said
-        assert code == 0, (line, code, said, complained)
+        code, out_text, complained = run(line, checkout, environment)
+        out += out_text
+        assert code == 0, (line, code, out_text, complained)
     assert "stopped (max_nodes)" in out
     assert (checkout / "search.html").exists()
 
@@ -183,9 +183,9 @@ def test_commands_run_as_written(world: World, vast: Double, reader: str) -> Non
     environment["PATH"] = f"{agents(world.root)}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     out = err = ""
     for line in lines:
-        code, said, complained = run(line, checkout, environment)
-        out, err = f"{out}{said}", f"{err}+ {line}\n{complained}"
-        assert code == 0, f"{line}: exit code {code}\n{said}\n{err}"
+        code, out_text, complained = run(line, checkout, environment)
+        out, err = f"{out}{out_text}", f"{err}+ {line}\n{complained}"
+        assert code == 0, f"{line}: exit code {code}\n{out_text}\n{err}"
     spec = "sweep.yaml" if reader == "skill" else "manifests/demo.yaml"
     assert f"all checks passed; next: wavequeue submit {spec} --host gpu-a\n" in out
     if reader == "skill":
@@ -276,10 +276,10 @@ def test_the_readme_fits_a_screen_or_two() -> None:
 
 
 def test_the_demo_ends_with_commands_that_work_where_it_was_made() -> None:
-    said = re.findall(
+    out_text = re.findall(
         r'^\t@echo "(.*)"$', (ROOT / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0], re.M
     )
-    commands = [re.search(r": \.venv/bin/wavequeue (\w+)$", line) for line in said]
+    commands = [re.search(r": \.venv/bin/wavequeue (\w+)$", line) for line in out_text]
     assert [found and found.group(1) for found in commands] == ["init", "report"], "by its path, and last in its line"
 
 

@@ -186,11 +186,11 @@ def promising(
     left = list(range(len(fresh)))
     chosen: list[dict[str, Any]] = []
     while left and len(chosen) < want:
-        told = dict(zip(left, expected(known, [places[number] for number in left]), strict=True))
-        number = max(left, key=lambda one: improvement(*told[one], best))
+        predicted = dict(zip(left, expected(known, [places[number] for number in left]), strict=True))
+        number = max(left, key=lambda one: improvement(*predicted[one], best))
         left.remove(number)
         chosen.append(fresh[number])
-        known.append((places[number], told[number][0]))
+        known.append((places[number], predicted[number][0]))
     return chosen
 
 

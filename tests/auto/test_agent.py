@@ -42,15 +42,15 @@ def ask(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_an_envelope_is_read(case: Path, tmp_path: Path) -> None:
-    told = json.loads(case.read_text())
-    assert told["source"].startswith("written "), "a fixture says where it comes from"
+    fixture = json.loads(case.read_text())
+    assert fixture["source"].startswith("written "), "a fixture says where it comes from"
     output = tmp_path / "output"
-    output.write_text(told["output"])
-    spec = scripted(envelope=told["envelope"])
-    shell = f'cat > /dev/null; cat "{output}"; exit {told.get("exit_code", 0)}'
+    output.write_text(fixture["output"])
+    spec = scripted(envelope=fixture["envelope"])
+    shell = f'cat > /dev/null; cat "{output}"; exit {fixture.get("exit_code", 0)}'
     spec = type(spec)(("sh", "-c", shell), spec.envelope)
-    found = ask(tmp_path, spec, clock=lambda: told.get("now", 1e9), zone=timezone.utc)
-    expected = told["expect"]
+    found = ask(tmp_path, spec, clock=lambda: fixture.get("now", 1e9), zone=timezone.utc)
+    expected = fixture["expect"]
     assert found.usd == expected["usd"]
     if isinstance(found, Answer):
         assert expected["outcome"] == "answered"

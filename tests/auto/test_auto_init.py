@@ -382,18 +382,18 @@ def test_a_terminal_is_asked_for_what_is_missing(
     assert verb("init", str(work), "--dir", str(repo), "--set", "lr=0.1", "--max-nodes", "3") == DONE
     assert [one.split()[0] for one in asked] == ["How", "Which", "How", "Is", "Which"]
     assert config_file.read(WorkDir(work)).objective.metric == "loss"
-    said = capsys.readouterr().out
-    assert "one run gives loss 0.04, in 20 s\n" in said
-    assert f"start it: wavequeue auto run {work}\n" in said
+    output = capsys.readouterr().out
+    assert "one run gives loss 0.04, in 20 s\n" in output
+    assert f"start it: wavequeue auto run {work}\n" in output
 
 
 def test_without_a_terminal_everything_that_is_missing_is_named(
     repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verb("init", str(tmp_path / "search"), "--dir", str(repo), "--yes") == USE
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     for option in ("--command", "--metric", "--goal", "--edit or --set", "--agent"):
-        assert f"({option}" in said
+        assert f"({option}" in output
     assert verb("init", str(tmp_path / "search"), "--dir", str(repo), "--set", "lr") == USE
     assert "write --set NAME=VALUE" in capsys.readouterr().err
 
@@ -413,16 +413,16 @@ def test_the_configuration_may_be_changed_until_it_is_run(repo: Path, tmp_path: 
     work = WorkDir(tmp_path / "search")
     config = auto_init.begin(work.root, wanted(repo), measure=printed(1.0)).config
     config_file.write(work, replace(config, brief="a new brief"))
-    said: list[str] = []
-    auto_run.take_configuration(work, said.append)
+    output: list[str] = []
+    auto_run.take_configuration(work, output.append)
     assert store.load(work)[0].config.brief == "a new brief"
     journal = Journal(work.journal, store.load(work)[1])
     journal.append([Record(2, 1.0, LoopStarted(1))])
     journal.close()
     config_file.write(work, replace(config, brief="too late"))
-    auto_run.take_configuration(work, said.append)
+    auto_run.take_configuration(work, output.append)
     assert store.load(work)[0].config.brief == "a new brief"
-    assert "config.json was changed after the campaign began" in said[0]
+    assert "config.json was changed after the campaign began" in output[0]
 
 
 def supervised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *words: str) -> list[str]:

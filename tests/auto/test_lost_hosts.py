@@ -26,7 +26,7 @@ def looked(
 ) -> tuple[HostsQueue, list[str], list[str]]:
     """A queue that has looked at hosts: the queue, the hosts that were given up, and what was said."""
     moved: list[str] = []
-    said: list[str] = []
+    messages: list[str] = []
 
     def move(_run: Run, name: str, *_: object) -> tuple[Any, None]:
         moved.append(name)
@@ -36,10 +36,10 @@ def looked(
 
     monkeypatch.setattr("skill.operations.rescue.move", move)
     monkeypatch.setattr(LocalQueue, "_document", lambda _self, _run: {"meta": {"hosts": hosts}})
-    queue = HostsQueue(replace(config(), lost_after=1800.0), WorkDir(tmp_path), said.append)
+    queue = HostsQueue(replace(config(), lost_after=1800.0), WorkDir(tmp_path), messages.append)
     for _ in range(looks):
         queue._document(Run.at(tmp_path / "run"))
-    return queue, moved, said
+    return queue, moved, messages
 
 
 @pytest.mark.parametrize(
@@ -65,18 +65,20 @@ def test_a_host_is_given_up_after_long_silence_while_another_answers(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queue, moved, said = looked(hosts, tmp_path, monkeypatch)
+    queue, moved, messages = looked(hosts, tmp_path, monkeypatch)
     assert moved == given_up
     assert (queue.gone(1800.0) is not None) is gone
-    told = [f"{name} has been unreachable for too long, and is given up: 2 of its jobs run elsewhere" for name in moved]
-    assert said == told
+    expected = [
+        f"{name} has been unreachable for too long, and is given up: 2 of its jobs run elsewhere" for name in moved
+    ]
+    assert messages == expected
 
 
 def test_a_rescue_that_fails_is_said_and_tried_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = [row("a"), row("b", age=3600.0)]
-    _, moved, said = looked(hosts, tmp_path, monkeypatch, "no host can take its jobs", looks=3)
+    _, moved, messages = looked(hosts, tmp_path, monkeypatch, "no host can take its jobs", looks=3)
     assert moved == ["b"]
-    assert said == ["warning: b has been unreachable for 1 h 00 min: no host can take its jobs"]
+    assert messages == ["warning: b has been unreachable for 1 h 00 min: no host can take its jobs"]
 
 
 @pytest.mark.parametrize(

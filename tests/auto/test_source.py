@@ -32,14 +32,14 @@ CASES = sorted((Path(__file__).parent.parent / "data" / "gate").glob("*.json"))
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
 def test_the_gate_decides(case: Path) -> None:
-    told = json.loads(case.read_text())
-    scope = Scope(tuple(told["editable"]), tuple(told["protected"]), told["max_lines"])
-    reason = gate.refusal([gate.Change(**one) for one in told["changes"]], scope)
-    if told["refused"] is None:
+    case_data = json.loads(case.read_text())
+    scope = Scope(tuple(case_data["editable"]), tuple(case_data["protected"]), case_data["max_lines"])
+    reason = gate.refusal([gate.Change(**one) for one in case_data["changes"]], scope)
+    if case_data["refused"] is None:
         assert reason is None
     else:
         assert reason is not None
-        assert told["refused"] in reason
+        assert case_data["refused"] in reason
 
 
 def git(repo: Path, *arguments: str) -> str:

@@ -397,8 +397,8 @@ def test_a_summary_says_who_the_agent_is() -> None:
 def test_the_status_says_what_was_spent_as_the_summary_does() -> None:
     campaign = many()
     assert campaign.gpu_spent.unknown > 0, "a cost that is unknown is not 0"
-    said = auto_status.lines(overview.document(campaign))
-    assert f"  spent: {tables.spent(campaign)}" in said
+    shown_lines = auto_status.lines(overview.document(campaign))
+    assert f"  spent: {tables.spent(campaign)}" in shown_lines
 
 
 def test_results_tsv_is_what_autoresearch_writes() -> None:
@@ -415,7 +415,7 @@ def test_results_tsv_is_what_autoresearch_writes() -> None:
 # -- the agent's prose ------------------------------------------------------------------------------------------------
 
 
-def told(campaign: Campaign, number: str) -> str:
+def report_of(campaign: Campaign, number: str) -> str:
     (part,) = [one for one in narrate.check(f"It is {number} now.", campaign) if one.struck or one.node]
     return "struck" if part.struck else part.node or ""
 
@@ -430,7 +430,7 @@ def test_numbers_of_prose_are_linked_or_struck_out() -> None:
         "-1.08": "struck", "0.29": "n007", "-6.76": "n000", "6.8": "n000", "−6.8": "n000", "7": "n007",
         "106 %": "n007", "107%": "struck", "12345": "struck", "1e-9": "struck", "3.7531e-1": "n007",
     }.items():  # fmt: skip
-        assert told(campaign, number) == expected, number
+        assert report_of(campaign, number) == expected, number
 
 
 def test_words_with_digits_are_no_numbers() -> None:
@@ -475,16 +475,16 @@ def test_a_checkpoint_counts_against_the_line_that_it_shows(tmp_path: Path) -> N
     (world.root / "engine").mkdir()
     edited = {**checkpoint.document(store.load_until(work, seq) or campaign), "queue": []}
     (world.root / views.CHECKPOINT).write_text(json.dumps(edited))
-    said: list[str] = []
-    (found,) = auto_run.edited(work, campaign, said.append)
+    shown_lines: list[str] = []
+    (found,) = auto_run.edited(work, campaign, shown_lines.append)
     assert (found.verb, found.node) == ("kill", "n001")
     campaign.requests.add(found.id)
-    assert auto_run.edited(work, campaign, said.append) == [], "it counts once"
+    assert auto_run.edited(work, campaign, shown_lines.append) == [], "it counts once"
     (world.root / views.CHECKPOINT).write_text("{")
-    assert auto_run.edited(work, campaign, said.append) == []
-    assert "cannot be read" in said[0]
+    assert auto_run.edited(work, campaign, shown_lines.append) == []
+    assert "cannot be read" in shown_lines[0]
     (world.root / views.CHECKPOINT).unlink()
-    assert auto_run.edited(work, campaign, said.append) == []
+    assert auto_run.edited(work, campaign, shown_lines.append) == []
 
 
 def _waiting(work: WorkDir, seq: int) -> list[str]:

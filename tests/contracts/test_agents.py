@@ -111,9 +111,9 @@ def test_people_see_and_change_it_from_their_own_machine(
         assert ended.returncode == code, ended
         return ended
 
-    said = call("--register", "ann", "--experiment", "reading", "--expires", "2h").stdout.splitlines()
-    assert said[1].split()[:4] == ["ann", "running", "-", "0"]
-    assert said[1].endswith("reading")
+    lines = call("--register", "ann", "--experiment", "reading", "--expires", "2h").stdout.splitlines()
+    assert lines[1].split()[:4] == ["ann", "running", "-", "0"]
+    assert lines[1].endswith("reading")
 
     def in_passing(*arguments: Any, timeout: float) -> CommandResult:  # noqa: ARG001
         out = io.StringIO()

@@ -34,7 +34,7 @@ class Desk:
                 self.host.advance(0.5)
         self.paths = RunPaths.of(root)
         self.paths.log_dir.mkdir(parents=True)
-        self.said: list[tuple[str, str | None]] = []
+        self.reports: list[tuple[str, str | None]] = []
         self.again()
 
     def again(self) -> None:
@@ -44,7 +44,7 @@ class Desk:
         )
 
     def _say(self, kind: str, text: str | None) -> None:
-        self.said.append((kind, text))
+        self.reports.append((kind, text))
 
     def started(self, job: str) -> float:
         attempt = self.manager.state.job(job).attempt
@@ -173,7 +173,7 @@ def test_a_regular_expression_that_takes_forever_is_not_used_again(
     for job in ("a", "b"):
         desk.paths.log(job).write_bytes(b"step 3/10 loss 0.5\r\n" + b"a" * 400 + b"\r\n")
     assert set(desk.look(FIRST)) == {0, 1}
-    ((kind, text),) = desk.said
+    ((kind, text),) = desk.reports
     assert kind == "slow_rule"
     assert "take too long for the log of job a" in str(text)
     assert HOSTILE in str(text)
@@ -182,7 +182,7 @@ def test_a_regular_expression_that_takes_forever_is_not_used_again(
             log.write(b"step 4/10 loss 0.25\r\n" + b"a" * 400 + b"\r\n")
     found = desk.look(FIRST + EVERY)
     assert [one.step for one in found.values()] == [4, 4], "the known forms are used in their place"
-    assert len(desk.said) == 1
+    assert len(desk.reports) == 1
 
 
 @pytest.mark.parametrize("cards", [None, Unreadable("no driver"), Cards(CARDS.cards[1:])])
@@ -264,7 +264,7 @@ def test_partial_results_from_before_the_attempt_are_not_read(tmp_path: Path) ->
         {},
         lambda _: str(tmp_path),
         lambda _: 1 << 62,
-        lambda *one: desk.said.append(one),
+        lambda *one: desk.reports.append(one),
     )
     at = desk.started("a") + FIRST
     assert later.look(at, {0: Doing(at, None, 1.0)}, CARDS)[0].step is None

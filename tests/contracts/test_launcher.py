@@ -106,9 +106,11 @@ def test_all_that_a_spec_may_name_is_there() -> None:
 
 def test_output_comes_as_it_is_written(desk: Desk, kind: str) -> None:
     gate = desk.gate()
-    said = gate.with_name("said")
-    pid = desk.start("s", "sh", "-c", f"test -t 0 && test -t 1; echo $? $$; : > {said}; cat {gate}; echo later >&2")
-    wait_for(said.exists, say="the session's start")
+    has_begun = gate.with_name("said")
+    pid = desk.start(
+        "s", "sh", "-c", f"test -t 0 && test -t 1; echo $? $$; : > {has_begun}; cat {gate}; echo later >&2"
+    )
+    wait_for(has_begun.exists, say="the session's start")
     # Left to itself, screen would hold it back for ten seconds.
     wait_for(lambda: desk.log.exists() and desk.log.read_bytes().endswith(b"\n"), 8, say="the first line")
     no_terminal, command = map(int, desk.log.read_text().split())

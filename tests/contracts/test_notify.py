@@ -195,7 +195,7 @@ def test_a_webhook_that_refuses_is_named_once_and_tried_with_another_url(
 def test_a_message_that_is_refused_keeps_none_of_the_others(tmp_path: Path, there: Receiver) -> None:
     desk = Desk(tmp_path, webhook=WEBHOOK)
     desk.env(HOOK=there.url, TOKEN=SECRET)
-    there.status, there.said = 400, f"no such thing as {SECRET}".encode()
+    there.status, there.reply_body = 400, f"no such thing as {SECRET}".encode()
     desk.flag("j0")
     desk.works(lambda: desk.shown[-1:] != [None] and desk.shown)
     assert (

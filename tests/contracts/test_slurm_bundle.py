@@ -22,8 +22,8 @@ class Bundle(Desk):
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(root)
-        self.told: list[tuple[Any, list[tuple[str, int]]]] = []
-        monkeypatch.setattr(self.cluster, "tell", lambda make, tasks: self.told.append((make, list(tasks))))
+        self.signalled: list[tuple[Any, list[tuple[str, int]]]] = []
+        monkeypatch.setattr(self.cluster, "tell", lambda make, tasks: self.signalled.append((make, list(tasks))))
         monkeypatch.setattr(self.cluster, "look", lambda: None)
         self.batch = self.store.make([[Task("one", 1, "tag"), Task("two", 1, "tag")]], self.now)
         self.other = self.run_dir.prepare_attempt("two", 1, "true", {})
@@ -85,14 +85,14 @@ def test_one_of_a_bundle_is_ended_alone_and_its_task_once_it_does_not_hear(bundl
         assert (bundle.files.root / "stop").read_text() == word
     bundle.now += stopping.SILENT * wrapper.BEAT + 1.0
     bundle.watch.stop(0, True)
-    assert bundle.told == [*[(commands.ask_to_read, [bundle.task])] * 2, (commands.end, [bundle.task])]
+    assert bundle.signalled == [*[(commands.ask_to_read, [bundle.task])] * 2, (commands.end, [bundle.task])]
 
 
 def test_a_task_is_taken_out_of_the_queue_with_the_last_of_its_attempts(bundle: Bundle) -> None:
     bundle.watch.close_unclaimed(1)
-    assert bundle.told == [], "the other one goes on"
+    assert bundle.signalled == [], "the other one goes on"
     bundle.watch.close_unclaimed(0)
-    assert bundle.told == [(commands.end, [bundle.task])]
+    assert bundle.signalled == [(commands.end, [bundle.task])]
 
 
 def test_what_a_signal_ended_in_a_task_that_goes_on_was_not_ended_by_slurm(bundle: Bundle) -> None:
@@ -121,4 +121,4 @@ def test_a_task_of_several_attempts_is_held_once(bundle: Bundle, monkeypatch: py
     bundle.lists(listed("PENDING"))
     monkeypatch.setattr(bundle.watch, "_is_paused", lambda: True)
     bundle.watch.over()
-    assert (commands.hold, [bundle.task]) in bundle.told
+    assert (commands.hold, [bundle.task]) in bundle.signalled

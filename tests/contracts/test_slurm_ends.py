@@ -192,7 +192,7 @@ class Sacct:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
-def said(text: str, code: int = 0, error: str = "") -> subprocess.CompletedProcess[str]:
+def printed(text: str, code: int = 0, error: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(["sacct"], code, text, error)
 
 
@@ -206,7 +206,7 @@ def forgotten(desk: Desk, looks: int) -> None:
 
 
 def test_the_accounting_tells_of_a_task_that_slurm_has_forgotten(desk: Desk) -> None:
-    sacct = Sacct(desk, said(""), said(f"7_0|CANCELLED by {os.getuid()}|n1|{desk.batch.name}\n"))
+    sacct = Sacct(desk, printed(""), printed(f"7_0|CANCELLED by {os.getuid()}|n1|{desk.batch.name}\n"))
     forgotten(desk, 3)
     assert sacct.asked == 2, "it lagged, and is asked no more once it has told"
     found = desk.sees(watching.SETTLES + 1.0)
@@ -218,11 +218,11 @@ def test_the_accounting_tells_of_a_task_that_slurm_has_forgotten(desk: Desk) -> 
 @pytest.mark.parametrize(
     ("answer", "asked"),
     [
-        (said("", 1, "Slurm accounting storage is disabled"), 1),
+        (printed("", 1, "Slurm accounting storage is disabled"), 1),
         ("[Errno 2] No such file or directory: 'sacct'", 1),
-        (said("", 1, "sacct: error: slurmdbd: Unable to contact"), 3),
+        (printed("", 1, "sacct: error: slurmdbd: Unable to contact"), 3),
         ("timed out after 60 seconds", 3),
-        (said("nonsense\n"), 3),
+        (printed("nonsense\n"), 3),
     ],
 )
 def test_an_accounting_that_does_not_tell_changes_nothing(
@@ -237,7 +237,7 @@ def test_an_accounting_that_does_not_tell_changes_nothing(
 
 
 def test_the_accounting_is_not_asked_of_what_is_listed_or_has_left_its_record(desk: Desk) -> None:
-    sacct = Sacct(desk, said(""))
+    sacct = Sacct(desk, printed(""))
     desk.lists(listed("RUNNING"))
     desk.watch.over()
     desk.sees()

@@ -79,8 +79,8 @@ class Slurm:
             words = dict(word.partition("=")[::2] for word in argv)
             self.name = words["--job-name"]
             if self.runs:
-                told = {"ARRAY_TASK_ID": "0", "JOB_ID": "7"}
-                environment = {**{f"SLURM_{key}": value for key, value in told.items()}, "PATH": "/bin:/usr/bin"}
+                variables = {"ARRAY_TASK_ID": "0", "JOB_ID": "7"}
+                environment = {**{f"SLURM_{key}": value for key, value in variables.items()}, "PATH": "/bin:/usr/bin"}
                 environment["SLURMD_NODENAME"] = "n1"
                 self.process = subprocess.Popen(["bash", argv[-1]], cwd=words["--chdir"], env=environment)
             return 0, "7\n", ""

@@ -138,7 +138,7 @@ class Recorded(Cluster):
     def __init__(self) -> None:
         super().__init__({}, lambda: START)
         self.submitted: list[tuple[Batch, tuple[str, ...]]] = []
-        self.told: list[tuple[str, list[tuple[str, int]]]] = []
+        self.signalled: list[tuple[str, list[tuple[str, int]]]] = []
 
     def submit(self, batch: Batch, options: Sequence[str], extra: Mapping[str, str]) -> None:  # noqa: ARG002
         self.submitted.append((batch, tuple(options)))
@@ -146,7 +146,7 @@ class Recorded(Cluster):
     def tell(self, make: object, tasks: object) -> None:
         assert isinstance(tasks, list)
         if tasks:
-            self.told.append((getattr(make, "__name__", ""), tasks))
+            self.signalled.append((getattr(make, "__name__", ""), tasks))
 
 
 class Desk:
@@ -311,14 +311,14 @@ def test_a_pause_holds_what_waits_and_lets_pilots_begin_nothing(desk: Desk) -> N
     desk.pools.note_pause()
     assert (desk.store.root / "paused").exists()
     desk.lists("PENDING", "RUNNING")
-    assert desk.cluster.told == [("hold", [(name, 0)])]
+    assert desk.cluster.signalled == [("hold", [(name, 0)])]
     desk.offer("c", allocations=3)
     assert desk.counts == [2]
     desk.paused = False
     desk.pools.note_pause()
     assert not (desk.store.root / "paused").exists()
     desk.lists("PENDING", "RUNNING", reason="JobHeldUser")
-    assert desk.cluster.told[1:] == [("release", [(name, 0)])]
+    assert desk.cluster.signalled[1:] == [("release", [(name, 0)])]
 
 
 def test_what_has_begun_is_told_to_end_and_what_has_not_is_taken_back(desk: Desk) -> None:

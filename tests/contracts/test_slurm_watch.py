@@ -376,40 +376,42 @@ def test_a_job_that_we_ended_waits_for_nobody(desk: Desk) -> None:
 
 def noted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, list[tuple[str, int]]]]:
     """What the cluster is told, in place of telling it."""
-    told: list[tuple[Any, list[tuple[str, int]]]] = []
-    monkeypatch.setattr(desk.cluster, "tell", lambda make, tasks: told.append((make, list(tasks))) if tasks else None)
+    signalled: list[tuple[Any, list[tuple[str, int]]]] = []
+    monkeypatch.setattr(
+        desk.cluster, "tell", lambda make, tasks: signalled.append((make, list(tasks))) if tasks else None
+    )
     monkeypatch.setattr(desk.cluster, "look", lambda: None)
-    return told
+    return signalled
 
 
 def test_what_waits_for_an_attempt_that_is_over_leaves_the_queue(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was taken back while sbatch submitted it, or while Slurm did not answer."""
-    told = noted(desk, monkeypatch)
+    signalled = noted(desk, monkeypatch)
     desk.answer(SENT)
     desk.lists(listed("PENDING"))
     desk.watch.over()
-    assert told == []
+    assert signalled == []
     desk.watch.drop(0)
     for state in ("RUNNING", "COMPLETED", "PENDING"):
         desk.now += 1.0
         desk.lists(listed(state))
         desk.watch.over()
-    assert told == [(commands.end, [(desk.batch.name, 0)])]
+    assert signalled == [(commands.end, [(desk.batch.name, 0)])]
     desk.cluster.listing = Listing({("theirs", 0): listed("PENDING"), (desk.batch.name, 7): listed("PENDING")}, START)
     desk.watch.over()
-    assert len(told) == 1
+    assert len(signalled) == 1
 
 
 def test_a_task_is_held_and_released_until_the_listing_shows_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = noted(desk, monkeypatch)
+    signalled = noted(desk, monkeypatch)
     task = (desk.batch.name, 0)
 
     def says(reason: str) -> list[Any]:
-        told.clear()
+        signalled.clear()
         desk.now += 1.0
         desk.lists(listed("PENDING", reason))
         desk.watch.over()
-        return [make for make, tasks in told if tasks == [task]]
+        return [make for make, tasks in signalled if tasks == [task]]
 
     assert says("Resources") == []
     desk.paused = True
@@ -426,12 +428,12 @@ def test_a_task_is_held_and_released_until_the_listing_shows_it(desk: Desk, monk
 
 
 def test_what_is_asked_at_each_turn_is_told_once_a_poll(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = noted(desk, monkeypatch)
+    signalled = noted(desk, monkeypatch)
     for kill in (False, True, True, True):
         desk.watch.stop(0, kill)
     desk.now += 5.0
     desk.watch.stop(0, True)
-    assert [make for make, _ in told] == [commands.ask_to_end, commands.end, commands.end]
+    assert [make for make, _ in signalled] == [commands.ask_to_end, commands.end, commands.end]
 
 
 def test_a_later_manager_knows_the_batches_of_an_earlier_one(desk: Desk) -> None:

@@ -35,8 +35,8 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        told = {"ARRAY_TASK_ID": "1", "JOB_ID": "8", "EXPORT_ENV": "x"}
-        environment = {**os.environ, **{f"SLURM_{name}": value for name, value in told.items()}}
+        variables = {"ARRAY_TASK_ID": "1", "JOB_ID": "8", "EXPORT_ENV": "x"}
+        environment = {**os.environ, **{f"SLURM_{name}": value for name, value in variables.items()}}
         self.process = subprocess.Popen(
             ["bash", str(self.batch.directory / "task.sh")], cwd=self.batch.directory, env=environment
         )

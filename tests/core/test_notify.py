@@ -32,7 +32,7 @@ def read(*events: ev.Event) -> list[Alert]:
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "notice"),
     [
         (ev.AttemptEnded("a", 1, "stuck", "exit_code", 1, "exit code 1"), ("stuck", "stuck", "a", "")),
         (ev.HealthFlagged("a", 1, "nan", "the loss is nan", "loss nan"), ("unhealthy", "unhealthy", "a", "nan")),
@@ -48,9 +48,9 @@ def read(*events: ev.Event) -> list[Alert]:
         (ev.RunFinished(), ("finished", "finished", None, "")),
     ],
 )
-def test_each_alert_has_its_word_of_on(event: ev.Event, told: tuple[Any, ...]) -> None:
+def test_each_alert_has_its_word_of_on(event: ev.Event, notice: tuple[Any, ...]) -> None:
     (found,) = read(event)
-    assert (found.kind, found.on, found.job, found.about) == told
+    assert (found.kind, found.on, found.job, found.about) == notice
     assert found.on in ON
 
 
@@ -189,7 +189,7 @@ def test_each_service_gets_its_own_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "status", "said", "retry_after", "answer"),
+    ("shape", "status", "reply_body", "retry_after", "answer"),
     [
         ("json", 204, "", None, Answer()),
         ("slack", 404, "no_service", None, Answer("it answers 404 (no_service)", lasting=True)),
@@ -209,8 +209,10 @@ def test_each_service_gets_its_own_shape() -> None:
         ("feishu", 200, "[]", None, Answer()),
     ],
 )  # fmt: skip
-def test_what_an_answer_means(shape: str, status: int, said: str, retry_after: str | None, answer: Answer) -> None:
-    assert judge(shape, status, said, retry_after) == answer
+def test_what_an_answer_means(
+    shape: str, status: int, reply_body: str, retry_after: str | None, answer: Answer
+) -> None:
+    assert judge(shape, status, reply_body, retry_after) == answer
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,13 @@ def test_the_command_of_a_rung_runs_before_the_next_attempt_alone() -> None:
     assert runs == [None, PIP, None]
 
 
-@pytest.mark.parametrize(("code", "said"), [(0, "succeeded"), (1, "failed with exit code 1"), (124, "in time")])
-def test_the_end_of_a_rungs_command_is_told(code: int, said: str) -> None:
+@pytest.mark.parametrize(("code", "ends_as"), [(0, "succeeded"), (1, "failed with exit code 1"), (124, "in time")])
+def test_the_end_of_a_rungs_command_is_told(code: int, ends_as: str) -> None:
     host, manager = climbing([PIP], CRASH, CRASH)
     host.recovered["a", 2] = code
     run_to_end(host, manager)
     step = manager.state.job("a").recovery.steps[0]
-    assert said in step.command
+    assert ends_as in step.command
     assert step.effect == "attempt 2 failed: exit_code"
 
 

@@ -95,12 +95,12 @@ def known_at(run: Recorded, state: QueueState, at: float) -> tuple[dict[int, Hea
     ended = {one.event.job: one.at for one in run.records if isinstance(one.event, ev.AttemptEnded) and one.at <= at}
     health, whole = {}, set()
     for job, reading in run.health:
-        told = projected(reading, starts[job], 1)
+        projection = projected(reading, starts[job], 1)
         if reading.at <= at and job not in ended:
             health[state.order_of[job]] = reading
-        elif job in ended and told is not None:
+        elif job in ended and projection is not None:
             took_it = ended[job] - starts[job]
-            if abs(told - took_it) < WHOLE * took_it:
+            if abs(projection - took_it) < WHOLE * took_it:
                 whole.add(state.job(job).spec.phase)
     return health, whole
 

@@ -29,7 +29,7 @@ def test_a_run_on_two_hosts_is_watched_over_to_its_end(laptop: Laptop) -> None:
     watching, lines = laptop.start("babysit", "--run", run_id), list[str]()
     assert watching.stdout is not None
 
-    def told(state: str) -> None:
+    def reported(state: str) -> None:
         """Read what it tells, until it tells of this."""
         assert watching.stdout is not None
         while not (lines and state in lines[-1]):
@@ -37,12 +37,12 @@ def test_a_run_on_two_hosts_is_watched_over_to_its_end(laptop: Laptop) -> None:
             assert line, (state, lines, watching.communicate())
             lines.append(line.rstrip("\n"))
 
-    told("well:running")
-    told("bad:nan")
+    reported("well:running")
+    reported("bad:nan")
     notes.write_text(notes.read_text() + "I changed nothing.\n")
     for host in hosts:
         (workspace(host) / "fail").touch()
-    told("odd:stuck")
+    reported("odd:stuck")
     for host in hosts:
         (workspace(host) / "go").touch()
     lines += [line.rstrip("\n") for line in watching.stdout]

@@ -73,10 +73,10 @@ def test_two_clients_share_a_run_that_one_previews_and_the_other_starts(world: W
     folder = work(world)
 
     async def steps() -> None:
-        told: list[Any] = []
+        progress_calls: list[Any] = []
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
-            told.append((progress, total, message))
+            progress_calls.append((progress, total, message))
             (folder / "stop").touch()
 
         async with Client(server(world, folder)) as one, Client(server(world, folder)) as two:
@@ -90,7 +90,7 @@ def test_two_clients_share_a_run_that_one_previews_and_the_other_starts(world: W
             assert isinstance(content, TextContent)
             ended = json.loads(content.text)
             assert (ended["why"], ended["counts"]) == ("ended", {"completed": 2})
-            assert told[0][:2] == (0, 2)
+            assert progress_calls[0][:2] == (0, 2)
             assert "ended\n" in await call(two, "logs", job="one")
 
     anyio.run(steps)

@@ -24,8 +24,8 @@ def test_a_receiver_gets_each_alert_once_though_it_and_the_manager_were_killed(w
     (run.directory / ".env").write_text(f"HOOK=http://127.0.0.1:{port}/{SECRET}\n")
     run.start()
     run.wait_status("bad", "stuck")
-    told = run.directory / "told.jsonl"
-    wait_for(lambda: told.exists() and told.read_text().endswith("\n"), say="the command")
+    notices = run.directory / "told.jsonl"
+    wait_for(lambda: notices.exists() and notices.read_text().endswith("\n"), say="the command")
     run.kill()
     with receiver(port) as back:
         run.start()
@@ -37,7 +37,7 @@ def test_a_receiver_gets_each_alert_once_though_it_and_the_manager_were_killed(w
     assert [(one["kind"], one["job"], one["n"]) for one in found] == [("stuck", "bad", 1), ("finished", None, 1)]
     assert "ValueError: no such layer" in found[0]["text"]
     assert found[0]["helps"] == f"wavequeue why bad --run {found[0]['run_id']}"
-    ids = list(dict.fromkeys(json.loads(line)["id"] for line in told.read_text().splitlines()))
+    ids = list(dict.fromkeys(json.loads(line)["id"] for line in notices.read_text().splitlines()))
     assert ids == [one["id"] for one in found]
     assert back.got[0].path == f"/{SECRET}"
     files = [path for path in run.directory.rglob("*") if path.is_file() and path.name != ".env"]

@@ -74,24 +74,24 @@ class Walk:
 
     def do(self, block: str) -> list[str]:
         """Run the lines of a block as they are written; what each printed."""
-        said = []
+        outputs = []
         for line in block.splitlines():
             if line.startswith("wavequeue "):
-                said.append(self.laptop.call(*shlex.split(line)[1:])[0])
+                outputs.append(self.laptop.call(*shlex.split(line)[1:])[0])
             else:
                 subprocess.run(self.real(line), shell=True, cwd=self.laptop.project, check=True)
-        return said
+        return outputs
 
     def until_nothing_runs(self) -> str:
         """Look again, as the document says."""
 
         def looked() -> str | None:
-            said = self.laptop.call("research", "check-runs")[0]
-            return None if re.search(r"\d (running|claimed)", said) else said
+            outputs = self.laptop.call("research", "check-runs")[0]
+            return None if re.search(r"\d (running|claimed)", outputs) else outputs
 
         wait_for(lambda: all_ended(*self.hosts), say="the end of all managers")
-        said: str = wait_for(looked, say="the end of all runs")
-        return said
+        outputs: str = wait_for(looked, say="the end of all runs")
+        return outputs
 
 
 def test_the_walkthrough_leads_from_a_sweep_to_a_table_whose_numbers_name_their_runs(laptop: Laptop) -> None:
@@ -104,8 +104,8 @@ def test_the_walkthrough_leads_from_a_sweep_to_a_table_whose_numbers_name_their_
 
     move(walk.hosts[1])
     walk.ports["2302"] = f"{walk.hosts[1].port}"
-    said = laptop.call("research", "check-runs")[0]
-    assert re.search(r"\b2 unknown", said), said
+    outputs = laptop.call("research", "check-runs")[0]
+    assert re.search(r"\b2 unknown", outputs), outputs
     assert all(queue(laptop)[name]["state"] != "failed" for name in RUNS)
     walk.do(moved)
     assert "unknown" not in walk.until_nothing_runs()
@@ -149,9 +149,9 @@ def test_two_real_dispatchers_at_one_moment_start_every_run_once(laptop: Laptop)
     laptop.call("research", "init", "--title", "Both", "--idea", "a", "--target", "b", "--metric", "c")
     laptop.call("research", "add-run", "--spec", "sweep.yaml")
     both = [laptop.start("research", "dispatch-runs") for _ in range(2)]
-    said = [process.communicate(timeout=300) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum(out.count("dispatched both-r") for out, _ in said) == 3, said
+    outputs = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert sum(out.count("dispatched both-r") for out, _ in outputs) == 3, outputs
     wait_for(lambda: all_ended(host), say="the end of the runs")
     wait_for(lambda: all_done(laptop), say="the queue to know it")
     assert ran(host) == ["both-r1", "both-r2", "both-r3"]

@@ -369,8 +369,8 @@ def test_hosts_and_slurm_give_equal_results(world: World) -> None:
         while (ended := call("wait"))[0] == 4:  # a job is stuck, and others go on
             pass
         assert ended[0] == 3, ended
-        said = {verb: call(verb, "--json")[1] for verb in ("results", "status")}
-        results = json.loads(re.sub(r"same-\d+-\d+", "RUN", said["results"]))
+        printed = {verb: call(verb, "--json")[1] for verb in ("results", "status")}
+        results = json.loads(re.sub(r"same-\d+-\d+", "RUN", printed["results"]))
         kept = [
             "id",
             "phase",
@@ -383,7 +383,7 @@ def test_hosts_and_slurm_give_equal_results(world: World) -> None:
             "metrics",
             "outcome",
         ]
-        rows = [{key: row[key] for key in kept} for row in json.loads(said["status"])["jobs"]]
+        rows = [{key: row[key] for key in kept} for row in json.loads(printed["status"])["jobs"]]
         found.append((results, rows))
     local, slurm = found
     assert local[0]["rows"]

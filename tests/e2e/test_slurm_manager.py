@@ -117,8 +117,8 @@ def test_all_verbs_work_while_the_manager_is_a_job(world: World, cluster: SlurmC
     refused = call("submit", "wrong.yaml", "--engine", "slurm", "--manager", "job", code=1)
     assert "Slurm can never run 1 job (the manager): invalid partition specified: nowhere" in refused
     words = call("submit", "spec.yaml", "--engine", "slurm", "--manager", "job", "--poll", "0.2", "--json")
-    said = json.loads(words.splitlines()[-1])
-    root = Path(said["directory"])
+    output = json.loads(words.splitlines()[-1])
+    root = Path(output["directory"])
     state = root / "queue_state.json"
     assert "running, 0 of 4" in call("status")
     (world.root / "go0").touch()
@@ -174,10 +174,10 @@ def test_a_second_login_node_takes_a_run_only_from_a_manager_that_is_gone(world:
     first.send_signal(signal.SIGSTOP)
     apart.replace(run.paths.lock)  # its lock is not seen from there
     refused = on_login2(run)
-    _, said = refused.communicate(timeout=PATIENCE)
+    _, output = refused.communicate(timeout=PATIENCE)
     assert refused.returncode == 2
-    assert f"is held by another manager: process {first.pid} on {os.uname().nodename}, since" in said
-    assert "s ago. If that machine is gone, try again in" in said
+    assert f"is held by another manager: process {first.pid} on {os.uname().nodename}, since" in output
+    assert "s ago. If that machine is gone, try again in" in output
     beat = run.paths.lock.with_suffix(".beat")
     os.utime(beat, (0, time.time() - STALE_AFTER - 1))
     second = on_login2(run)
@@ -187,8 +187,8 @@ def test_a_second_login_node_takes_a_run_only_from_a_manager_that_is_gone(world:
     assert "another manager has" in run.stderr
     assert "on login2" in run.stderr
     (world.root / "work/go").touch()
-    _, said = second.communicate(timeout=PATIENCE)
-    assert second.returncode == 0, said
+    _, output = second.communicate(timeout=PATIENCE)
+    assert second.returncode == 0, output
     assert ran(run) == {"one 1": 1, "two 1": 1}
     assert [event["seq"] for event in run.events()] == list(range(1, run.state()["meta"]["seq"] + 1))
 

@@ -63,10 +63,10 @@ def test_a_job_that_dies_of_a_full_disk_is_tried_again_later(world: World) -> No
 
 
 def test_on_complete_runs_once_at_the_end(world: World) -> None:
-    told = (
+    command = (
         "echo $WAVEQUEUE_RUN_ID $WAVEQUEUE_STATUS $WAVEQUEUE_COMPLETED $WAVEQUEUE_STUCK >> completed; echo to the log"
     )
-    run = world.run(manifest(job("one", "true"), on_complete=told))
+    run = world.run(manifest(job("one", "true"), on_complete=command))
     assert run.go() == 0
     assert run.go() == 0
     assert (run.directory / "completed").read_text() == run.state()["meta"]["run_id"] + " completed 1 0\n"

@@ -51,24 +51,24 @@ def test_no_command_prints_more_than_4_kb_and_what_is_left_out_is_counted(tmp_pa
     (tmp_path / "home").mkdir()
     large_run.write(tmp_path, jobs)
     (tmp_path / "spec.yaml").write_text(SPEC.format(count=jobs // 5))
-    said = {line: ask(tmp_path, line) for line in COMMANDS}
-    for line, text in said.items():
+    outputs = {line: ask(tmp_path, line) for line in COMMANDS}
+    for line, text in outputs.items():
         assert 0 < len(text.encode()) <= MOST, (line, len(text.encode()))
         if "--json" in line:
             json.loads(text.splitlines()[0])
-    plan = json.loads(said["plan spec.yaml --json --brief"])
+    plan = json.loads(outputs["plan spec.yaml --json --brief"])
     assert plan["left_out"] == {"phases": 0, "hosts": 0, "warnings": 0, "jobs": jobs - 3}
     assert [row["id"] for row in plan["jobs"]] == ["distill_N1_seed0", "distill_N1_seed1", "distill_N1_seed2"]
-    looked = json.loads(said["babysit --once --json --brief"])
+    looked = json.loads(outputs["babysit --once --json --brief"])
     alerts = [row["alert"] for row in looked["checks"]]
     assert alerts[0] is True
     assert looked["totals"]["alerts"] >= jobs // 10
     assert len(alerts) < looked["totals"]["checks"]
-    table = json.loads(said["results --json --brief"])
+    table = json.loads(outputs["results --json --brief"])
     assert 0 < len(table["rows"]) < table["total"] or table["total"] <= 20
     assert table["rows"][0]["metrics"]["loss"]["n"] == 4
     rows = len(ask(tmp_path, "results").splitlines())
-    shown = said["results --brief"].splitlines()
+    shown = outputs["results --brief"].splitlines()
     more = [int(found.group(1)) for line in shown if (found := re.fullmatch(r"and (\d+) more rows", line))]
     assert len(shown) - len(more) + sum(more) == rows
 

@@ -69,8 +69,8 @@ def test_a_plan_of_which_nothing_could_start_ends_with_1(
     Path("spec.yaml").write_text(ALL)
     for verb in ("plan", "preflight"):
         assert wavequeue(verb, "spec.yaml") == FAILED
-        said = capsys.readouterr()
-        assert (said.out + said.err).count("no job could start: 1 job blocked (a): no.pt does not exist") == 1
+        printed = capsys.readouterr()
+        assert (printed.out + printed.err).count("no job could start: 1 job blocked (a): no.pt does not exist") == 1
 
 
 def test_what_a_job_of_the_run_writes_blocks_nobody(wavequeue: Command) -> None:

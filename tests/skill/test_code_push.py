@@ -38,7 +38,7 @@ class Fake(Host):
 
 @pytest.mark.parametrize("code", [12, 255])
 @pytest.mark.parametrize(
-    "said",
+    "errors",
     [
         "me@h: Permission denied (publickey,password).",
         "Received disconnect from h port 22:2: Too many authentication failures\nDisconnected from h port 22",
@@ -47,7 +47,7 @@ class Fake(Host):
     ],
 )
 def test_a_login_that_is_refused_is_not_tried_again_nor_called_a_dropped_connection(
-    said: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    errors: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "train.py").write_text("pass")
     torn = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]\nrsync error: unexplained error"
@@ -55,7 +55,7 @@ def test_a_login_that_is_refused_is_not_tried_again_nor_called_a_dropped_connect
 
     def run(*arguments: object) -> subprocess.CompletedProcess[bytes]:
         calls.append(arguments)
-        return subprocess.CompletedProcess([], code, b"", f"{said}\n{torn} (code {code})\n".encode())
+        return subprocess.CompletedProcess([], code, b"", f"{errors}\n{torn} (code {code})\n".encode())
 
     monkeypatch.setattr(code_push, "let_second_pass", lambda *_: None)
     monkeypatch.setattr(rsync_process, "run", run)
@@ -64,7 +64,7 @@ def test_a_login_that_is_refused_is_not_tried_again_nor_called_a_dropped_connect
     monkeypatch.setattr(code_push, "_by_tar", lambda *_: pytest.fail("tar is tried"))
     found = code_push.push_files(Fake(0), tmp_path, "w", ["train.py"])
     assert isinstance(found, str)
-    assert said.splitlines()[0][-20:] in found
+    assert errors.splitlines()[0][-20:] in found
     assert "dropped" not in found
     assert len(calls) == 1
 

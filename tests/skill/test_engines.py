@@ -25,8 +25,10 @@ from tests.skill.story import job, manifest
 def test_a_model_of_gpu_is_said_to_slurm_in_its_own_words_or_a_warning_says_so(slurm: Any, warns: bool) -> None:
     made = engines.placed(manifest(job("a", gpus=1, gpu_model=("A100",), slurm=slurm)), SLURM)
     assert made.manifest.jobs[0].gpu_model == ()
-    told = "gpu_model of 1 job does not apply with Slurm, which has names of its own for GPUs; say the same with slurm:"
-    assert [text.startswith(told) for text in made.warnings] == ([True] if warns else [])
+    warning = (
+        "gpu_model of 1 job does not apply with Slurm, which has names of its own for GPUs; say the same with slurm:"
+    )
+    assert [text.startswith(warning) for text in made.warnings] == ([True] if warns else [])
 
 
 def test_on_hosts_a_model_of_gpu_stays() -> None:

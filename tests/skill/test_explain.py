@@ -341,11 +341,11 @@ def test_a_job_without_cards_shows_none() -> None:
 
 
 def test_attempts_in_different_environments_name_them() -> None:
-    told = Story(manifest(job("a", retries=2)))
-    told.start("a").end("a", "failed_other", failure="crash", environment="uv.lock sha256:1a").tell_retry("a")
-    told.start("a").end("a", "stuck", failure="crash", environment="uv.lock sha256:1a")
-    assert "environment" not in "\n".join(why.lines(explain(told, "a")))
-    told.tell(ev.JobRetried("a")).start("a").end("a", environment="uv.lock sha256:2b")
-    text = "\n".join(why.lines(explain(told, "a")))
+    recorded = Story(manifest(job("a", retries=2)))
+    recorded.start("a").end("a", "failed_other", failure="crash", environment="uv.lock sha256:1a").tell_retry("a")
+    recorded.start("a").end("a", "stuck", failure="crash", environment="uv.lock sha256:1a")
+    assert "environment" not in "\n".join(why.lines(explain(recorded, "a")))
+    recorded.tell(ev.JobRetried("a")).start("a").end("a", environment="uv.lock sha256:2b")
+    text = "\n".join(why.lines(explain(recorded, "a")))
     assert text.count("(environment uv.lock sha256:1a)") == 2
     assert "(environment uv.lock sha256:2b)" in text

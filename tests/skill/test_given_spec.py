@@ -163,9 +163,9 @@ def test_what_is_no_run_starts_nothing(
     wavequeue: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     assert wavequeue("run", *arguments) == USE
-    said = capsys.readouterr()
-    assert says in said.err.replace("\n", "")
-    assert said.out == ""
+    printed = capsys.readouterr()
+    assert says in printed.err.replace("\n", "")
+    assert printed.out == ""
     assert not Path("experiment_queue").exists()
 
 

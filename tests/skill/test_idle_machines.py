@@ -233,9 +233,9 @@ def test_the_verb_is_dry_and_asks_before_it_does_anything(fleet: Fleet) -> None:
     def call(*options: str) -> in_process.Ended:
         return in_process.run(("hosts", "idle", *options), fleet.where.parent, dict(os.environ))
 
-    said = call()
-    assert "vast1   7         destroy   it has idled for 1 h 00 min" in said.stdout
-    assert "nothing was changed; to do this: wavequeue hosts idle --apply" in said.stdout
+    printed = call()
+    assert "vast1   7         destroy   it has idled for 1 h 00 min" in printed.stdout
+    assert "nothing was changed; to do this: wavequeue hosts idle --apply" in printed.stdout
     assert call("--apply").returncode == 2
     assert 7 in fleet.provider.machines
     assert json.loads(call("--json").stdout)["machines"][0]["decision"] == "destroy"

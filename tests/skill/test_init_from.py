@@ -37,13 +37,13 @@ def test_the_spec_of_a_script_is_written_and_can_be_planned(
     wavequeue: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert wavequeue("init", "--from", "train.py") == DONE
-    said = capsys.readouterr()
-    assert said.out == (
+    printed = capsys.readouterr()
+    assert printed.out == (
         "wrote spec.yaml: 4 options of train.py (argparse) found\n"
         "write values for data first, in place of WRITE_A_VALUE\n"
         "see what it would do: wavequeue plan spec.yaml\n"
     )
-    assert said.err == "wavequeue: note: it takes options beside these (parse_known_args)\n"
+    assert printed.err == "wavequeue: note: it takes options beside these (parse_known_args)\n"
     assert not Path("ran").exists()
     assert wavequeue("plan", "spec.yaml") == DONE
     assert "6 jobs in 1 phase" in capsys.readouterr().out

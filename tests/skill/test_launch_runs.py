@@ -35,13 +35,13 @@ def job(name: str, status: str, gpus: tuple[int, ...] = (), cards: int = 1) -> d
     return {"id": name, "status": status, "cards": cards, "gpus": list(gpus)}
 
 
-class Told:
+class OpenedRun:
     """A run whose host says this."""
 
     def __init__(self, jobs: list[dict[str, Any]], reason: str | None = None, state: str = "submitted") -> None:
         self._document = {"meta": {"hosts": [{"reason": reason, "state": state}]}, "jobs": jobs}
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> OpenedRun:
         return self
 
     def __exit__(self, *_error: object) -> None: ...
@@ -52,17 +52,17 @@ class Told:
 
 
 def look(
-    root: Path, monkeypatch: pytest.MonkeyPatch, told: Told | None, records: list[dict[str, Any]], worker: Worker = A,
-    result: ProbeResult | None = None,
+    root: Path, monkeypatch: pytest.MonkeyPatch, opened_run: OpenedRun | None, records: list[dict[str, Any]],
+    worker: Worker = A, result: ProbeResult | None = None,
 ) -> Seen | str:  # fmt: skip
-    said = {"python": {}, "cpus": 3, "gpus": [gpu(0, 0), gpu(1, 90_000), gpu(2, 90_000), gpu(3, 0)]}
-    found = ProbeResult(FACTS, json.dumps(said).encode()) if result is None else result
+    facts = {"python": {}, "cpus": 3, "gpus": [gpu(0, 0), gpu(1, 90_000), gpu(2, 90_000), gpu(3, 0)]}
+    found = ProbeResult(FACTS, json.dumps(facts).encode()) if result is None else result
     monkeypatch.setattr(probe, "probe_all", lambda _hosts: {"gpu-a": found})
 
-    def opened(_run: object) -> Told:
-        if told is None:
+    def opened(_run: object) -> OpenedRun:
+        if opened_run is None:
             raise FailedError("it is gone")
-        return told
+        return opened_run
 
     monkeypatch.setattr(launch_runs, "open_run", opened)
     store = make_store(root, [{"worker": "gpu-a", "run": "w", "claim": "w", **record} for record in records])
@@ -73,30 +73,30 @@ RUNS = [{"state": "running", "gpus": 1}, {"state": "done", "gpus": 1}]
 
 
 @pytest.mark.parametrize(
-    ("told", "wanted"),
+    ("opened_run", "wanted"),
     [
-        (Told([job("moons-r1", "running", (1,)), job("moons-r2", "completed")]), Seen(Room(2, 3), frozenset("w"))),
-        (Told([job("moons-r1", "pending"), job("moons-r2", "completed")]), Seen(Room(1, 3), frozenset("w"))),
-        (Told([job("moons-r1", "stuck"), job("moons-r2", "completed")]), Seen(Room(2, 3), frozenset("w"))),
-        (Told([job("moons-r1", "pending", cards=0)]), Seen(Room(2, 2), frozenset("w"))),
-        (Told([job("moons-r1", "running", (1,))], reason="another machine"), Seen(Room(1, 3), frozenset())),
-        (Told([job("moons-r1", "running", (1,))], state="lost"), Seen(Room(1, 3), frozenset())),
+        (OpenedRun([job("moons-r1", "running", (1,)), job("moons-r2", "completed")]), Seen(Room(2, 3), frozenset("w"))),
+        (OpenedRun([job("moons-r1", "pending"), job("moons-r2", "completed")]), Seen(Room(1, 3), frozenset("w"))),
+        (OpenedRun([job("moons-r1", "stuck"), job("moons-r2", "completed")]), Seen(Room(2, 3), frozenset("w"))),
+        (OpenedRun([job("moons-r1", "pending", cards=0)]), Seen(Room(2, 2), frozenset("w"))),
+        (OpenedRun([job("moons-r1", "running", (1,))], reason="another machine"), Seen(Room(1, 3), frozenset())),
+        (OpenedRun([job("moons-r1", "running", (1,))], state="lost"), Seen(Room(1, 3), frozenset())),
         (None, Seen(Room(1, 3), frozenset())),
     ],
 )
 def test_the_room_is_what_neither_others_nor_own_runs_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told | None, wanted: Seen
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opened_run: OpenedRun | None, wanted: Seen
 ) -> None:
-    assert look(tmp_path, monkeypatch, told, RUNS) == wanted
+    assert look(tmp_path, monkeypatch, opened_run, RUNS) == wanted
 
 
 def test_a_claim_that_its_run_does_not_know_yet_has_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = look(tmp_path, monkeypatch, Told([]), [{"state": "claimed", "gpus": 0}])
+    found = look(tmp_path, monkeypatch, OpenedRun([]), [{"state": "claimed", "gpus": 0}])
     assert found == Seen(Room(2, 2), frozenset("w"))
 
 
 def test_slots_of_a_worker_are_as_many_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = look(tmp_path, monkeypatch, Told([]), [], A._replace(resources={"slots": 7}))
+    found = look(tmp_path, monkeypatch, OpenedRun([]), [], A._replace(resources={"slots": 7}))
     assert found == Seen(Room(2, 7), frozenset())
 
 
@@ -118,4 +118,4 @@ def test_slots_of_a_worker_are_as_many_as_it_says(tmp_path: Path, monkeypatch: p
 def test_a_worker_that_does_not_say_how_it_is_gets_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: ProbeResult, says: str
 ) -> None:
-    assert look(tmp_path, monkeypatch, Told([]), [], result=result) == says
+    assert look(tmp_path, monkeypatch, OpenedRun([]), [], result=result) == says

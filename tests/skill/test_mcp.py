@@ -80,8 +80,8 @@ def story(here: Path, count: int = 3) -> Story:
     return Story(manifest(*jobs), here / "experiment_queue" / RUN_ID)
 
 
-def names(told: Story) -> list[str]:
-    return [one.id for one in told.manifest.jobs]
+def names(made: Story) -> list[str]:
+    return [one.id for one in made.manifest.jobs]
 
 
 # -- what is there -----------------------------------------------------------------------------------------------------
@@ -102,17 +102,17 @@ def test_the_tools_say_what_they_are_in_few_words() -> None:
 
 
 def test_no_answer_about_a_large_run_has_4_kb(here: Path) -> None:
-    told = story(here, 200)
-    for name in names(told)[:150]:
-        told.start(name).end(name, "stuck", failure="crash", error="a long reason " * 30)
-    told.start(names(told)[150])
-    told.write()
+    made = story(here, 200)
+    for name in names(made)[:150]:
+        made.start(name).end(name, "stuck", failure="crash", error="a long reason " * 30)
+    made.start(names(made)[150])
+    made.write()
     log = here / "long.log"
     log.write_text("".join(f"line {number} of many that say nothing much\n" for number in range(5000)))
-    told.paths.log(names(told)[150]).write_text(log.read_text())
+    made.paths.log(names(made)[150]).write_text(log.read_text())
     asked: dict[str, dict[str, Any]] = {
-        "list_runs": {}, "status": {}, "wait": {"timeout_s": 0}, "why": {"job": names(told)[0]},
-        "logs": {"job": names(told)[150]}, "results": {},
+        "list_runs": {}, "status": {}, "wait": {"timeout_s": 0}, "why": {"job": names(made)[0]},
+        "logs": {"job": names(made)[150]}, "results": {},
         "diagnose": {"files": [str(log), *(f"missing{number}.log" for number in range(90))]},
         "plan": {"command": ["python", "train.py", "--seed", "0..199"], "gpus": 0},
         "preview": {"change": {"change": "retry", "stuck": True}},
@@ -125,16 +125,16 @@ def test_no_answer_about_a_large_run_has_4_kb(here: Path) -> None:
 
 
 def test_pages_hold_every_job_once_and_a_log_from_its_end(here: Path) -> None:
-    told = story(here, 200)
-    first = names(told)[0]
-    told.start(first)
-    told.write()
-    told.paths.log(first).write_text("".join(f"line {number}\n" for number in range(3000)))
+    made = story(here, 200)
+    first = names(made)[0]
+    made.start(first)
+    made.write()
+    made.paths.log(first).write_text("".join(f"line {number}\n" for number in range(3000)))
     listing = ask("status", jobs=True)
     pages = int(re.findall(r"page 1 of (\d+)", listing)[0])
     whole = "".join(ask("status", jobs=True, page=page + 1) for page in range(pages))
     assert pages > 2
-    assert all(whole.count(f"{name}  ") == 1 for name in names(told))
+    assert all(whole.count(f"{name}  ") == 1 for name in names(made))
     assert "there are only" in ask("status", jobs=True, page=pages + 1)
     end, before = ask("logs", job=first), ask("logs", job=first, page=2)
     assert "line 2999\n" in end
@@ -153,13 +153,13 @@ def test_a_page_is_cut_by_bytes_and_a_long_line_in_its_middle() -> None:
 
 
 def test_status_names_what_to_do_next(here: Path) -> None:
-    told = story(here)
-    one, two, three = names(told)
-    told.start(one)
-    told.write()
+    made = story(here)
+    one, two, three = names(made)
+    made.start(one)
+    made.write()
     assert json.loads(ask("status"))["next"] == "its manager has died; a person has to run: wavequeue resume"
-    told.end(one, "stuck", failure="crash", error="it failed").complete(two, three)
-    told.write("finished")
+    made.end(one, "stuck", failure="crash", error="it failed").complete(two, three)
+    made.write("finished")
     found = json.loads(ask("status"))
     assert found["next"] == f"why(job={one})"
     assert found["counts"]["completed"] == 2
@@ -169,10 +169,10 @@ def test_status_names_what_to_do_next(here: Path) -> None:
 
 
 def test_resources_are_the_state_and_the_summary(here: Path) -> None:
-    told = story(here)
-    told.complete(*names(told))
-    told.write("finished")
-    told.paths.summary.write_text("# all completed\n")
+    made = story(here)
+    made.complete(*names(made))
+    made.write("finished")
+    made.paths.summary.write_text("# all completed\n")
 
     async def steps(client: Client) -> None:
         uris = [str(one.uri) for one in (await client.list_resources()).resources]
@@ -284,40 +284,40 @@ def test_what_cannot_run_gets_no_token(here: Path) -> None:
 
 
 def test_a_cancel_is_good_for_the_jobs_that_were_shown_while_they_go_on(here: Path) -> None:
-    told = story(here)
-    one, two, _ = names(told)
-    told.start(one)
-    told.write()
+    made = story(here)
+    one, two, _ = names(made)
+    made.start(one)
+    made.write()
     change = {"change": "cancel", "everything": True}
     shown = ask("preview", change=change)
     assert f"cancels 3 jobs of {RUN_ID}, 1 running: {one} (running)" in shown
     token = preview(change)
-    told.end(one).start(two)
-    told.write()
+    made.end(one).start(two)
+    made.write()
     assert "cancel takes effect when the run continues" in ask("apply", change=change, token=token)
     token = preview(change)
-    told.tell(ev.JobsAdded((), {}, (job("late"),)))
-    told.write()
+    made.tell(ev.JobsAdded((), {}, (job("late"),)))
+    made.write()
     assert "has changed since" in ask("apply", change=change, token=token)
 
 
 def test_a_retry_is_good_for_the_attempt_that_was_shown(here: Path) -> None:
-    told = story(here)
-    one = names(told)[0]
-    told.start(one).end(one, "stuck", failure="crash", error="it failed")
-    told.write()
+    made = story(here)
+    one = names(made)[0]
+    made.start(one).end(one, "stuck", failure="crash", error="it failed")
+    made.write()
     change = {"change": "retry", "jobs": [one]}
     assert f"retries 1 job of {RUN_ID}: {one} (stuck)" in ask("preview", change=change)
     token = preview(change)
-    told.tell(ev.JobRetried(one)).start(one).end(one, "stuck", failure="crash", error="it failed again")
-    told.write()
+    made.tell(ev.JobRetried(one)).start(one).end(one, "stuck", failure="crash", error="it failed again")
+    made.write()
     assert "has changed since" in ask("apply", change=change, token=token)
 
 
 def test_jobs_are_added_as_they_were_shown(here: Path) -> None:
-    told = story(here)
-    told.write("finished")
-    taken, new = names(told)[0], {"change": "add", "id": "extra", "cmd": "echo x", "gpus": 0}
+    made = story(here)
+    made.write("finished")
+    taken, new = names(made)[0], {"change": "add", "id": "extra", "cmd": "echo x", "gpus": 0}
     assert "already exists" in ask("preview", change={**new, "id": taken})
     assert "give spec, or id and cmd" in ask("preview", change={"change": "add", "id": "extra"})
     assert "adds extra to" in ask("preview", change=new)

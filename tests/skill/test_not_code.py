@@ -142,13 +142,15 @@ def test_a_submit_chooses_by_what_its_jobs_write_and_need(
     assert [(row.name, row.is_named) for row in chosen.left_out] == [
         ("code/ckpt/old.pt", False), ("code/data/x.bin", True), ("code/out/*.json", False),
     ]  # fmt: skip
-    said: list[str] = []
+    messages: list[str] = []
     asked: list[str] = []
-    submission.say_size(made, chosen, said.append, asked.append)
-    assert said[0].startswith("code: 5 files, 300.0 MiB; the largest: ")
-    assert "code/data/x.bin (data, 1 file, 150.0 MiB)" in said[1]
+    submission.say_size(made, chosen, messages.append, asked.append)
+    assert messages[0].startswith("code: 5 files, 300.0 MiB; the largest: ")
+    assert "code/data/x.bin (data, 1 file, 150.0 MiB)" in messages[1]
     assert len(asked) == 1
-    submission.say_size(made, chosen, said.append, asked.append, since=(code / "ckpt" / "init.pt").stat().st_ctime + 1)
+    submission.say_size(
+        made, chosen, messages.append, asked.append, since=(code / "ckpt" / "init.pt").stat().st_ctime + 1
+    )
     assert len(asked) == 1, "nothing of it is new"
     assert made.comes(chosen, "/there/code")("ckpt/teacher.pt", "/there/code")
     assert not made.comes(chosen, "/there/code")("ckpt/old.pt", "/there/code")

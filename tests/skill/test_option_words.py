@@ -33,6 +33,10 @@ def test_an_option_has_the_same_words_in_all_verbs() -> None:
                 for name in option.opts if isinstance(option, click.Option) and not option.hidden else ():
                     assert option.help, f"{words} {name} has no help"
                     texts[name][option.help].append(words)
-    differ = {name: dict(said) for name, said in texts.items() if len(said) > 1 and name not in MORE_THAN_ONE_MEANING}
+    differ = {
+        name: dict(meanings)
+        for name, meanings in texts.items()
+        if len(meanings) > 1 and name not in MORE_THAN_ONE_MEANING
+    }
     assert differ == {}
     assert {name for name in MORE_THAN_ONE_MEANING if len(texts[name]) < 2} == set(), "these have one meaning now"

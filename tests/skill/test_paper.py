@@ -199,7 +199,7 @@ def test_signs_that_stand_for_themselves_are_no_fault() -> None:
 
 
 def test_the_first_error_of_latex_is_told_with_its_line() -> None:
-    said = "(./main.tex\n./main.tex:12: Undefined control sequence.\nl.12 \\foo\n\n./main.tex:14: Missing $\n"
-    assert tex_syntax.first_error(said) == "main.tex:12: Undefined control sequence. (l.12 \\foo)"
+    output = "(./main.tex\n./main.tex:12: Undefined control sequence.\nl.12 \\foo\n\n./main.tex:14: Missing $\n"
+    assert tex_syntax.first_error(output) == "main.tex:12: Undefined control sequence. (l.12 \\foo)"
     assert tex_syntax.first_error("! Emergency stop.\n") == "Emergency stop."
     assert tex_syntax.first_error("This is pdfTeX\nOutput written\n") is None

@@ -159,8 +159,8 @@ def test_ideas_are_written_once_decided_and_linked_to_runs(moons: Call, tmp_path
     ]
     assert moons("idea", "two-moons-i1", "--state", "refuted").stdout == "two-moons-i1 refuted: Noise helps\n"
     assert queue(tmp_path, "idea")[0]["state"] == "refuted"
-    said = moons("idea", "two-mons-i1", "--state", "open", code=2).stderr
-    assert "there is no idea two-mons-i1; did you mean two-moons-i1?" in said
+    output = moons("idea", "two-mons-i1", "--state", "open", code=2).stderr
+    assert "there is no idea two-mons-i1; did you mean two-moons-i1?" in output
 
 
 # -- add-run ------------------------------------------------------------------------------------------------------
@@ -183,8 +183,8 @@ def test_a_run_has_what_it_was_given_and_what_its_project_says(research: Call, t
 
 def test_the_jobs_of_a_spec_become_runs_that_are_the_same_jobs(moons: Call, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(SWEEP, encoding="utf-8")
-    said = moons("add-run", "--spec", "sweep.yaml", "--idea", "two-moons-i1").stdout
-    assert said.split() == [f"two-moons-r{n}" for n in range(1, 7)]
+    output = moons("add-run", "--spec", "sweep.yaml", "--idea", "two-moons-i1").stdout
+    assert output.split() == [f"two-moons-r{n}" for n in range(1, 7)]
     runs = queue(tmp_path, "run")
     assert [run["depends_on"] for run in runs[2:]] == [["two-moons-r1"]] * 2 + [["two-moons-r2"]] * 2
     assert [run["params"] for run in runs[2:4]] == [{"n": "384", "seed": "0"}, {"n": "384", "seed": "1"}]
@@ -323,9 +323,9 @@ def test_a_typo_by_hand_is_named_with_its_line_and_changes_nothing_else(
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != text
     before = files(tmp_path)
-    said = moons("validate", code=2).stdout
+    output = moons("validate", code=2).stdout
     line = text[: text.index(old)].count("\n") + 1
-    fault = next(one for one in said.splitlines() if says in one)
+    fault = next(one for one in output.splitlines() if says in one)
     where = fault.removeprefix(f"{path}:").split(":")[0]
     assert int(where) - line in (0, 1, 2)  # where the reader noticed: a comma or bracket shows on a later line
     assert files(tmp_path) == before
@@ -336,9 +336,9 @@ def test_a_command_that_needs_a_broken_queue_writes_nothing(moons: Call, tmp_pat
     path = tmp_path / "queues" / "run_queue.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"pending"', "pending"), encoding="utf-8")
     before = files(tmp_path / "queues")
-    said = moons("add-run", "--command", "true", code=2).stderr
-    assert "run_queue.json:9:14: not JSON" in said
-    assert "the last good copy is run_queue.json.last-good beside it" in said
+    output = moons("add-run", "--command", "true", code=2).stderr
+    assert "run_queue.json:9:14: not JSON" in output
+    assert "the last good copy is run_queue.json.last-good beside it" in output
     assert files(tmp_path / "queues") == before
 
 

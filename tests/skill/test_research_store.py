@@ -40,23 +40,23 @@ def ids(store: Store) -> list[str]:
 
 def child(work: Callable[[int], None]) -> tuple[int, int]:
     """A process of its own that does `work` with the end of a pipe; its pid, and the other end."""
-    told, tell = os.pipe()
+    reader, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            os.close(told)
+            os.close(reader)
             work(tell)
             code = 0
         finally:
             os._exit(code)
     os.close(tell)
-    return pid, told
+    return pid, reader
 
 
-def read_all(told: int) -> bytes:
+def read_all(reader: int) -> bytes:
     """What a process said, until no one can say more."""
-    with os.fdopen(told, "rb") as pipe:
+    with os.fdopen(reader, "rb") as pipe:
         return pipe.read()
 
 
@@ -227,7 +227,7 @@ def test_twenty_processes_that_add_at_once_lose_nothing(store: Store) -> None:
     children = [child(work) for _ in range(20)]
     os.close(start)
     os.close(go)
-    said = [read_all(told).decode().split() for _, told in children]
+    said = [read_all(reader).decode().split() for _, reader in children]
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in children] == [0] * 20
     given = [one for answer in said for one in answer]
     assert sorted(given) == sorted(f"moons-r{n}" for n in range(1, 61))
@@ -244,12 +244,12 @@ def test_a_queue_is_whole_whenever_its_writer_is_killed(store: Store) -> None:
             os.write(tell, f"{add(store)[0]}\n".encode())
 
     for _ in range(70):
-        pid, told = child(work)
-        first = os.read(told, 1)  # it is at work
+        pid, reader = child(work)
+        first = os.read(reader, 1)  # it is at work
         time.sleep(moments.random() * 0.01)  # the moment is what is tried
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        added += [line for line in (first + read_all(told)).decode().split("\n")[:-1] if line]
+        added += [line for line in (first + read_all(reader)).decode().split("\n")[:-1] if line]
         there = ids(store)  # raises where the file is not whole
         assert set(added) <= set(there)
         assert len(there) == len(set(there))

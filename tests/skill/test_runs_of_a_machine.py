@@ -65,9 +65,9 @@ def finished(name: str, age: float = 0.0, folder: Path | None = None) -> Run:
 def on_hosts(name: str, manager: str | None = None) -> Run:
     """A run whose job a is on gpu-a; `manager`: how it was when it was last read, None if it never was."""
     run = finished(name)
-    told = Story(manifest(job("a")), run.root)
-    told.complete("a")
-    document: dict[str, Any] = told.document(manager or "finished")
+    recorded = Story(manifest(job("a")), run.root)
+    recorded.complete("a")
+    document: dict[str, Any] = recorded.document(manager or "finished")
     part = Part("gpu-a", ("a",), "submitted", "~/w", "~/w", python="python3", runtime="x")
     run.paths.manifest.write_text((run.paths.manifest).read_text())
     assignment.write(run, Assigned(run.id, "demo", "sha", iso(time.time()) or "", str(Path.cwd()), (part,)))

@@ -15,7 +15,7 @@ def manifest(count: int, **fields: Any) -> Manifest:
     return engines.placed(Manifest("p", jobs, (Phase("main"),)), SLURM).manifest
 
 
-def told(options: list[str], **fields: Any) -> dict[str, Any]:
+def document(options: list[str], **fields: Any) -> dict[str, Any]:
     says = "Job 7 to start at 2026-11-29T17:15:01 using 1 processors on nodes n1 in partition high"
     start = {"options": options, "count": 1, "says": says, "max_time": 3600.0}
     slurm = {"version": "22.05.8", "fault": None, "refused": [], "untried": 0, "starts": [start], **fields}
@@ -30,7 +30,7 @@ def test_jobs_are_cut_as_they_are_submitted() -> None:
             "starts": None,
         }
     ]  # fmt: skip
-    (row,) = slurm_plan.rows(made, told(["--time=10"], max_array=10))
+    (row,) = slurm_plan.rows(made, document(["--time=10"], max_array=10))
     assert (row["options"], row["bundle"], row["tasks"], row["arrays"]) == (["--time=60"], 6, 17, 2)
     assert slurm_plan.cells(row) == [
         "main", "100 jobs in 17 tasks of 2 arrays, 6 in turn in each", "--time=60", "starts 2026-11-29T17:15:01",
@@ -60,18 +60,18 @@ def test_many_short_jobs_are_advised_to_be_bundled() -> None:
 
 def test_a_task_that_was_tried_counts_as_it_ended() -> None:
     task = {"state": "ran", "says": "", "node": "n1", "seconds": 1.5}
-    found = slurm_preflight.check(told([], task=task))
+    found = slurm_preflight.check(document([], task=task))
     assert (found.short, found.faults, found.warnings) == ("Slurm 22.05.8; a task began on n1 after 1.5 s", (), ())
-    found = slurm_preflight.check(told([], task={**task, "state": "failed", "says": "not shared"}))
+    found = slurm_preflight.check(document([], task={**task, "state": "failed", "says": "not shared"}))
     assert found.faults == ("the task that was tried failed: not shared",)
-    found = slurm_preflight.check(told([], task={**task, "state": "waits", "says": "it waits"}))
+    found = slurm_preflight.check(document([], task={**task, "state": "waits", "says": "it waits"}))
     assert (found.faults, len(found.warnings)) == ((), 1)
 
 
 def test_what_a_cluster_takes_at_a_time_is_said() -> None:
-    assert slurm_preflight.check(told([], most_submitted=5, notes=["partition high is DOWN"])).warnings == (
+    assert slurm_preflight.check(document([], most_submitted=5, notes=["partition high is DOWN"])).warnings == (
         "partition high is DOWN",
     )
     start = {"options": [], "count": 6, "says": ""}
-    (words,) = slurm_preflight.check(told([], most_submitted=5, starts=[start])).warnings
+    (words,) = slurm_preflight.check(document([], most_submitted=5, starts=[start])).warnings
     assert words == "Slurm takes 5 jobs of yours at a time (MaxSubmitJobs); the others wait for their turn"

@@ -18,8 +18,8 @@ MIB = 1 << 20
 def test_elsewhere_than_on_a_terminal_lines_tell_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     now = [0.0]
-    said: list[str] = []
-    with TransferBars(said.append, lambda: now[0]) as bars:
+    lines_shown: list[str] = []
+    with TransferBars(lines_shown.append, lambda: now[0]) as bars:
         bars.report("tiny", 0, MIB)
         bars.report("gpu-a", 0, 300 * MIB)
         bars.report("gpu-a", 100 * MIB, 300 * MIB)
@@ -28,7 +28,7 @@ def test_elsewhere_than_on_a_terminal_lines_tell_now_and_then(monkeypatch: pytes
         bars.report("gpu-b", 0, 5 * MIB)
         now[0] = 50.0
         bars.report("gpu-a", 300 * MIB, 300 * MIB)
-    assert said == [
+    assert lines_shown == [
         "gpu-a: sending 300.0 MiB of code",
         "gpu-a: 200.0 MiB of 300.0 MiB sent",
         "gpu-b: sending 5.0 MiB of code",

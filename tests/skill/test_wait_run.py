@@ -20,7 +20,7 @@ from tests.skill.story import Story, job, manifest
 Step = Callable[[], object]
 
 
-class Told:
+class FollowedRun:
     """A followed run of which a step is told at each look. `clock`: one second for each look."""
 
     busy = False
@@ -68,32 +68,34 @@ def story() -> Story:
 
 def test_it_waits_for_the_end() -> None:
     made = story()
-    told = Told(made, lambda: made.complete("a"), lambda: made.complete("b", "c"))
-    told._steps.append(told.end)
-    assert told.wait().why == ENDED
+    followed = FollowedRun(made, lambda: made.complete("a"), lambda: made.complete("b", "c"))
+    followed._steps.append(followed.end)
+    assert followed.wait().why == ENDED
 
 
 def test_it_returns_when_a_job_is_stuck_that_was_not_before() -> None:
     made = story().start("a").end("a", "stuck", error="boom")
-    told = Told(made, lambda: made.complete("b"), lambda: made.start("c").end("c", "stuck", error="bang"))
-    found = told.wait(100)
+    followed = FollowedRun(made, lambda: made.complete("b"), lambda: made.start("c").end("c", "stuck", error="bang"))
+    found = followed.wait(100)
     assert found.why == wait_run.PROBLEM
     assert found.new == ("c is stuck: bang",)
     assert found.problems == ("a is stuck: boom", "c is stuck: bang")
 
 
 def test_it_returns_when_a_running_job_gets_a_flag() -> None:
-    told = Told(story().start("a"), lambda: None)
-    told._steps.append(lambda: told.flags.append({"kind": "nan", "text": "loss is NaN", "line": 3, "since": None}))
-    assert told.wait(100).new == ("a: loss is NaN",)
+    followed = FollowedRun(story().start("a"), lambda: None)
+    followed._steps.append(
+        lambda: followed.flags.append({"kind": "nan", "text": "loss is NaN", "line": 3, "since": None})
+    )
+    assert followed.wait(100).new == ("a: loss is NaN",)
 
 
 def test_what_was_wrong_and_is_again_is_new() -> None:
-    told = Told(story().start("a"))
-    told.flags.append({"kind": "stalled", "text": "no step", "line": 1, "since": None})
-    flag = told.flags[0]
-    told._steps += [told.flags.clear, lambda: told.flags.append(flag)]
-    assert told.wait(100).new == ("a: no step",)
+    followed = FollowedRun(story().start("a"))
+    followed.flags.append({"kind": "stalled", "text": "no step", "line": 1, "since": None})
+    flag = followed.flags[0]
+    followed._steps += [followed.flags.clear, lambda: followed.flags.append(flag)]
+    assert followed.wait(100).new == ("a: no step",)
 
 
 AWAY = {
@@ -104,42 +106,42 @@ FULL = {"kind": "disk", "text": "5 GiB free are wanted", "since": "2026-01-01T00
 
 @pytest.mark.parametrize("condition", [AWAY, FULL], ids=["away", "full"])
 def test_a_condition_ends_it_once_it_has_stood(condition: dict[str, Any]) -> None:
-    told = Told(story().start("a"), lambda: None, lambda: told.conditions.append(condition))
-    found = told.wait(1000)
+    followed = FollowedRun(story().start("a"), lambda: None, lambda: followed.conditions.append(condition))
+    found = followed.wait(1000)
     assert (found.why, len(found.new)) == (wait_run.PROBLEM, 1)
-    assert wait_run.LASTING <= told.now < wait_run.LASTING + 10
+    assert wait_run.LASTING <= followed.now < wait_run.LASTING + 10
 
 
 def test_a_condition_that_passes_by_itself_does_not_end_it() -> None:
-    told = Told(story().start("a"))
+    followed = FollowedRun(story().start("a"))
     for _ in range(3):  # each time anew
-        told._steps += [lambda: told.conditions.append(AWAY), *[lambda: None] * 20, told.conditions.clear]
-    told._steps.append(told.end)
-    assert told.wait(1000).why == ENDED
+        followed._steps += [lambda: followed.conditions.append(AWAY), *[lambda: None] * 20, followed.conditions.clear]
+    followed._steps.append(followed.end)
+    assert followed.wait(1000).why == ENDED
 
 
 def test_a_limit_of_an_engine_is_no_reason_to_stop_waiting() -> None:
     text = "Slurm takes no more jobs of this run at a time (AssocMaxSubmitJobLimit)"
     limit = {"kind": "slurm_limit", "text": text, "since": "2026-01-01T00:00:00.000Z"}
-    told = Told(story().start("a"), lambda: told.conditions.append(limit), *[lambda: None] * 60)
-    told._steps.append(told.end)
-    assert told.wait(1000).why == ENDED
+    followed = FollowedRun(story().start("a"), lambda: followed.conditions.append(limit), *[lambda: None] * 60)
+    followed._steps.append(followed.end)
+    assert followed.wait(1000).why == ENDED
 
 
 def test_a_condition_that_stands_when_the_time_is_over_is_told_for_the_next_time_it_is_old() -> None:
-    told = Told(story().start("a"), lambda: told.conditions.append(FULL))
-    found = told.wait(10)
+    followed = FollowedRun(story().start("a"), lambda: followed.conditions.append(FULL))
+    found = followed.wait(10)
     assert (found.why, len(found.new)) == (wait_run.PROBLEM, 1)
-    again = told.wait(10)
+    again = followed.wait(10)
     assert (again.why, again.new, len(again.problems)) == (wait_run.TIMEOUT, (), 1)
 
 
 def test_it_returns_when_the_time_is_over_or_the_manager_has_died() -> None:
-    found = Told(story().start("a")).wait(5)
+    found = FollowedRun(story().start("a")).wait(5)
     assert (found.why, found.new) == (wait_run.TIMEOUT, ())
-    told = Told(story().start("a"), lambda: None)
-    told._steps.append(lambda: setattr(told, "alive", False))
-    assert told.wait(100).why == ENDED
+    followed = FollowedRun(story().start("a"), lambda: None)
+    followed._steps.append(lambda: setattr(followed, "alive", False))
+    assert followed.wait(100).why == ENDED
 
 
 @pytest.mark.parametrize(
