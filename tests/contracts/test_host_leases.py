@@ -87,7 +87,7 @@ def living() -> Iterator[subprocess.Popen[bytes]]:
 # Places, looks, and gives back at random, as a user of its own. Whoever has a card makes a file that only one can make:
 # if two have it at a time, the second fails. It becomes that user once all is loaded, which others need not be able to.
 _PLACER = """
-import os, pwd, random, sys
+import hashlib, os, pwd, random, sys  # what root's Python has can be read only before
 from pathlib import Path
 from queue_manager.adapters import processes
 from queue_manager.core import events as ev

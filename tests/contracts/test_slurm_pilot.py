@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from queue_manager.adapters.run_dir import RunDir
-from queue_manager.core.layout import RunPaths
+from queue_manager.core.layout import RunPaths, run_key
 from queue_manager.core.readings import Card, Cards, Unreadable
 from queue_manager.slurm import pilot as piloting
 from queue_manager.slurm.batches import Batches, Task
@@ -26,10 +26,11 @@ class Bench:
 
     def __init__(self, root: Path, seconds: float = 10_000.0) -> None:
         self.paths = RunPaths.of(root)
+        self.key = run_key("run", str(root))  # what has the tag of an attempt may be killed
         self.run_dir = RunDir(self.paths)
         self.run_dir.prepare()
         self.orders = Orders(root / "slurm/pools/one")
-        self.store = Batches(self.paths, "key", "run")
+        self.store = Batches(self.paths, self.key, "run")
         self.batch = self.store.make([[Task("@one", 0, "")]], 0.0, "true")
         self.orders.make()
         self.now = time.monotonic()
@@ -38,13 +39,13 @@ class Bench:
             "PATH": os.environ["PATH"], "SLURM_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "0", "SLURMD_NODENAME": "n1",
             "SLURM_JOB_NAME": self.batch.name, "SLURM_JOB_END_TIME": str(int(time.time() + seconds)),
         }  # fmt: skip
-        self.pilot = Pilot(self.paths, self.orders, self.batch.directory, "key", 0.1, environment)
+        self.pilot = Pilot(self.paths, self.orders, self.batch.directory, self.key, 0.1, environment)
         self.pilot._nvml.read = lambda: self.gpus  # type: ignore[method-assign]
 
     def offer(self, name: str, command: str = "sleep 100", mib: int = 3000, limit: float | None = None) -> Path:
         """The directory of its attempt."""
         files = self.run_dir.prepare_attempt(name, 1, command, {})
-        self.orders.offer(Offer(f"{name}~1", name, f"key/{name}/1", mib, False, limit, (0, 0)))
+        self.orders.offer(Offer(f"{name}~1", name, f"{self.key}/{name}/1", mib, False, limit, (0, 0)))
         return files.root
 
     def turn(self, after: float = 0.0) -> int | None:
