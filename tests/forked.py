@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import functools
 import gc
-import hashlib
 import importlib
 import json
 import os
@@ -20,11 +18,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
-
-from tests import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("queue_manager", "skill", "tests.impatient")
@@ -89,10 +85,11 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
     It is as `python -m MODULE ARGUMENTS` would start it, but for what the kernel shows of it: its command line and its
     environment in /proc are those of whoever forks.
     """
-    server = _server(module, tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON"))))
+    early = tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON")))
+    server = _server("skill" if module == "skill" else "queue_manager", early)
     ended, tells = socket.socketpair()
     (out, to_out), (err, to_err) = os.pipe(), os.pipe()
-    request = json.dumps([arguments, str(cwd), dict(environment)]).encode()
+    request = json.dumps([module, arguments, str(cwd), dict(environment)]).encode()
     socket.send_fds(server, [request], [to_out, to_err, tells.fileno()])
     os.close(to_out)
     os.close(to_err)
@@ -102,45 +99,24 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
 
 @functools.cache
 def _server(module: str, early: tuple[tuple[str, str], ...]) -> socket.socket:
-    """Connect to the process that forks a program for all workers of these tests: the first one starts it, and it ends
-    with the last. `early`: the variables that count as a program begins, which have to be the same."""
-    name = hashlib.sha256(repr((module, early)).encode()).hexdigest()[:16]
-    path = shared_folder.path() / f"{name}.socket"
-    ours = _socket()
-    with _locked(path):
-        try:
-            ours.connect(str(path))
-        except (FileNotFoundError, ConnectionRefusedError):  # refused: it was killed
-            path.unlink(missing_ok=True)
-            with _socket() as listens:
-                listens.bind(str(path))
-                listens.listen(64)
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.forked", module, str(path)],
-                    cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
-                    stdin=listens.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
-                )  # fmt: skip
-            ours.connect(str(path))
+    """Start whoever forks a program; it ends with this process, or when this end is closed. `early`: the variables that
+    count as a program begins, which have to be the same."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
+    subprocess.Popen(
+        [sys.executable, "-m", "tests.forked", module],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
+        stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    theirs.close()
     return ours
-
-
-def _socket() -> socket.socket:
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
-    return made
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 # -- whoever forks them -----------------------------------------------------------------------------------------------
 
 
-def _serve(module: str, listens: socket.socket, path: Path) -> None:
+def _serve(module: str, requests: socket.socket) -> None:
     """Fork a program for each request, and tell how each has ended."""
     gc.disable()
     _import_all(module)
@@ -151,9 +127,8 @@ def _serve(module: str, listens: socket.socket, path: Path) -> None:
     signal.set_wakeup_fd(wakes)
     signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     waits = select.poll()
-    waits.register(listens, select.POLLIN)
+    waits.register(requests, select.POLLIN)
     waits.register(woken, select.POLLIN)
-    workers: dict[int, socket.socket] = {}
     running: dict[int, int] = {}
     ended: dict[int, int] = {}
     """Of each its pid, by the socket that tells how it has ended."""
@@ -164,58 +139,40 @@ def _serve(module: str, listens: socket.socket, path: Path) -> None:
                 for tells in _tell_ends(running):
                     ended[tells] = running.pop(tells)
                     waits.register(tells, select.POLLIN)
-            elif fd == listens.fileno():
-                worker = listens.accept()[0]
-                workers[worker.fileno()] = worker
-                waits.register(worker, select.POLLIN)
-            elif fd in workers:
-                request, fds, _flags, _address = socket.recv_fds(workers[fd], _MOST, 3)
+            elif fd == requests.fileno():
+                request, fds, _flags, _address = socket.recv_fds(requests, _MOST, 3)
                 if not request:
-                    waits.unregister(fd)
-                    workers.pop(fd).close()
-                    if not workers and _ends(listens, path):
-                        return
-                    continue
+                    return
                 out, err, tells = fds
                 pid = os.fork()
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                    for other in (listens, *workers.values()):
-                        other.close()
-                    for number in (woken, wakes, tells, *running, *ended):
-                        os.close(number)
-                    _become(module, request, out, err)
+                    requests.close()
+                    for other in (woken, wakes, tells, *running, *ended):
+                        os.close(other)
+                    _become(request, out, err)
                 os.close(out)
                 os.close(err)
                 running[tells] = pid
-                workers[fd].send(str(pid).encode())
+                requests.send(str(pid).encode())
             else:  # whoever waited for it has been told; until then its pid is nobody else's
                 waits.unregister(fd)
                 os.waitpid(ended.pop(fd), 0)
                 os.close(fd)
 
 
-def _ends(listens: socket.socket, path: Path) -> bool:
-    """Whether no worker has connected in the meantime; then none will."""
-    with contextlib.suppress(FileNotFoundError), _locked(path):
-        if select.select([listens], [], [], 0)[0]:
-            return False
-        path.unlink(missing_ok=True)
-    return True
-
-
 def _tell_ends(running: Mapping[int, int]) -> list[int]:
     """Tell of those that have ended how they did; their sockets."""
-    status = []
+    sockets = []
     for fd, pid in running.items():
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if found is not None:
             code = found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
             with contextlib.suppress(BrokenPipeError):  # nobody waits for it any more
                 os.write(fd, str(code).encode())
-            status.append(fd)
-    return status
+            sockets.append(fd)
+    return sockets
 
 
 def _import_all(module: str) -> None:
@@ -229,8 +186,8 @@ def _import_all(module: str) -> None:
         importlib.import_module(name)
 
 
-def _become(module: str, request: bytes, out: int, err: int) -> NoReturn:
-    arguments, cwd, environment = json.loads(request)
+def _become(request: bytes, out: int, err: int) -> NoReturn:
+    module, arguments, cwd, environment = json.loads(request)
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, fd in enumerate((nothing, out, err)):
@@ -267,4 +224,4 @@ def _end(code: str | int | None) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], socket.socket(fileno=0), Path(sys.argv[2]))
+    _serve(sys.argv[1], socket.socket(fileno=0))

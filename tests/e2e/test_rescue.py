@@ -152,7 +152,7 @@ def test_killed_at_any_point_of_it_a_rescue_ends_the_same(laptop: Laptop, two: t
     c = laptop.host("gpu-c")
     buried = bury(b)
     arguments = ("rescue", half.id, "--from", "gpu-b", "--host", "gpu-c", "--host", "gpu-a", "--yes")
-    delays = iter(0.4 + 0.2 * n for n in range(100))
+    delays = iter(0.3 + 0.15 * n for n in range(100))
     while True:
         process = laptop.start(*arguments)
         try:
