@@ -25,6 +25,8 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = ("queue_manager", "skill", "tests.impatient")
 """What `python -m` is given to start a manager, or a command."""
+_ENVIRONMENT = dict(os.environ)
+"""That of the tests: while one runs, it may have a home of its own, and what has that home is killed at its end."""
 _MOST = 1 << 20
 """Bytes of one request: arguments and an environment."""
 
@@ -106,7 +108,7 @@ def _server(module: str, early: tuple[tuple[str, str], ...]) -> socket.socket:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
     subprocess.Popen(
         [sys.executable, "-m", "tests.forked", module],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **dict(early)},
+        cwd=ROOT, env={**_ENVIRONMENT, "PYTHONPATH": str(ROOT), **dict(early)},
         stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     theirs.close()

@@ -90,6 +90,7 @@ home, run, turns = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rng = random.Random(run)
 leases = Leases(HostPaths.of(home), run, run, "boot-1", processes.look_up(os.getpid()).proc)
 held, placed, refused = {}, 0, 0
+print("ready", flush=True)
 sys.stdin.readline()
 while placed < turns:
     for card in [card for card in held if rng.random() < 0.5]:
@@ -130,7 +131,9 @@ def test_two_runs_never_have_one_card(tmp_path: Path) -> None:
         )
         for run in ("first", "second")
     ]
-    wait_for(lambda: len(list(tmp_path.glob(".wavequeue/leases"))) == 1, say="a run to be there")
+    for run in runs:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n", run.communicate()[1]
     for run in runs:
         assert run.stdin is not None
         run.stdin.write("\n")

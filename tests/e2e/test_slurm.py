@@ -110,7 +110,8 @@ def test_students_follow_their_teachers(world: World) -> None:
     # What is ready together and asks for the same goes as one array.
     assert len(list((run.directory / "slurm/batches").iterdir())) < 8
     assert not list((run.directory / "slurm/claimed").iterdir())
-    assert not list((run.directory / "slurm/ended").iterdir())
+    # Wrappers of the last jobs may leave their marks after the manager has had their exit codes and has ended.
+    assert all(path.name.startswith("s") for path in (run.directory / "slurm/ended").iterdir())
 
 
 def test_each_end_is_judged_as_on_a_host(world: World) -> None:
