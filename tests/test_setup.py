@@ -56,7 +56,8 @@ class Machine:
         return [line.partition(" ")[2] for line in lines if line.startswith(program + " ")]
 
     def pip(self) -> list[str]:
-        return [call for call in self.calls("python") if call.startswith("-m pip")]
+        """How pip was called, but for uv, which is there on no machine here unless a test puts it there."""
+        return [call for call in self.calls("python") if call.startswith("-m pip") and not call.endswith(" uv")]
 
 
 def test_a_bare_machine_gets_what_is_missing_and_then_nothing_more(tmp_path: Path) -> None:
@@ -123,6 +124,20 @@ def test_an_install_that_failed_is_tried_again(tmp_path: Path, failed: str) -> N
         shutil.copy(machine.bin / "python3", machine.clone / place / "bin" / "python")
     assert machine.setup("test").returncode == 0
     assert len(machine.pip()) == 2
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_uv_installs_and_pip_only_where_uv_cannot(tmp_path: Path, works: bool) -> None:
+    machine = Machine(tmp_path, programs=("python3", "apt-get", "screen"))
+    assert machine.setup().returncode == 0
+    (machine.clone / ".venv/ready-demo").unlink()
+    machine.add("uv", NOTED if works else NOTED + "exit 2\n")
+    (machine.bin / "uv").rename(machine.clone / ".venv/bin/uv")
+    assert machine.setup("test").returncode == 0
+    vastai, ours = sorted(machine.calls("uv"), key=lambda call: call.endswith("-e .[dev]"))
+    assert ours == "pip install -q --python .venv/bin/python -c constraints.txt -e .[dev]"
+    assert vastai == "pip install -q --python .venv/vastai/bin/python -c constraints-vastai.txt vastai"
+    assert len(machine.pip()) == (0 if works else 2)
 
 
 def test_a_clone_that_was_moved_gets_a_new_venv(tmp_path: Path) -> None:

@@ -93,8 +93,18 @@ if [ "$(cat .venv/place 2>/dev/null)" != "$place" ] || ! .venv/bin/python -c '' 
     echo "$place" >.venv/place
 fi
 
+# Installs into the environment of a Python ($1), with pins ($2): by uv, which takes a third of the time, or else by pip,
+# which knows of indexes that a pip.conf names.
+install() {
+    python=$1 pins=$2
+    shift 2
+    .venv/bin/uv pip install -q --python "$python" -c "$pins" "$@" </dev/null 2>/dev/null ||
+        "$python" -m pip install -qq --no-input --disable-pip-version-check -c "$pins" "$@" </dev/null
+}
+
 [ "$(cat ".venv/ready-$goal" 2>/dev/null)" != "$digest" ] || exit 0
 say "installing the Python libraries of constraints.txt into .venv"
+[ -x .venv/bin/uv ] || install .venv/bin/python constraints.txt --only-binary uv uv || :
 vastai=
 if [ "$goal" = test ]; then
     # The official command of Vast.ai, which the tests drive; it pins other versions than ours. Meanwhile, since both wait
@@ -102,14 +112,12 @@ if [ "$goal" = test ]; then
     say "installing the command of Vast.ai into .venv/vastai"
     {
         [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv .venv/vastai
-        .venv/vastai/bin/python -m pip install -qq --no-input --disable-pip-version-check \
-            -c constraints-vastai.txt vastai </dev/null
+        install .venv/vastai/bin/python constraints-vastai.txt vastai
     } &
     vastai=$!
 fi
 ended=0
-.venv/bin/python -m pip install -qq --no-input --disable-pip-version-check -c constraints.txt -e "$target" </dev/null ||
-    ended=$?
+install .venv/bin/python constraints.txt -e "$target" || ended=$?
 [ -z "$vastai" ] || wait "$vastai" || ended=$?
 [ "$ended" = 0 ] || exit "$ended"
 # What the tests need holds all that the others need.
