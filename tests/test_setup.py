@@ -11,13 +11,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SHELL_TOOLS = ["cat", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sh"]
 
-# Acts as Python 3.11: answers whether a snippet would run, makes a .venv with a copy of itself, notes all else.
+# Acts as Python 3.11: answers whether a snippet would run, makes a .venv with a copy of itself, notes all else. The one
+# of .venv/vastai has no pip until ensurepip has run.
 PYTHON = r"""#!/bin/sh
 echo "python $*" >>"$CALLS"
 case "$*" in
+"-m ensurepip") : >"$0.pip" ;;
 *ensurepip*) [ ! -e "$BIN/no-ensurepip" ] ;;
 *"python%d.%d-venv"*) echo python3.11-venv ;;
 "-m venv .venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+"-m venv --without-pip "*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+"-c import pip") case $0 in *vastai*) [ -e "$0.pip" ] ;; esac ;;
 esac
 """
 NOTED = '#!/bin/sh\necho "${0##*/} $*" >>"$CALLS"\n'
@@ -138,6 +142,7 @@ def test_uv_installs_and_pip_only_where_uv_cannot(tmp_path: Path, works: bool) -
     assert ours == "pip install -q --python .venv/bin/python -c constraints.txt -e .[dev]"
     assert vastai == "pip install -q --python .venv/vastai/bin/python -c constraints-vastai.txt vastai"
     assert len(machine.pip()) == (0 if works else 2)
+    assert machine.calls("python").count("-m ensurepip") == (0 if works else 1), "only where pip has something to do"
 
 
 def test_a_clone_that_was_moved_gets_a_new_venv(tmp_path: Path) -> None:

@@ -98,8 +98,9 @@ fi
 install() {
     python=$1 pins=$2
     shift 2
-    .venv/bin/uv pip install -q --python "$python" -c "$pins" "$@" </dev/null 2>/dev/null ||
-        "$python" -m pip install -qq --no-input --disable-pip-version-check -c "$pins" "$@" </dev/null
+    .venv/bin/uv pip install -q --python "$python" -c "$pins" "$@" </dev/null 2>/dev/null && return
+    "$python" -c 'import pip' 2>/dev/null || "$python" -m ensurepip >/dev/null
+    "$python" -m pip install -qq --no-input --disable-pip-version-check -c "$pins" "$@" </dev/null
 }
 
 [ "$(cat ".venv/ready-$goal" 2>/dev/null)" != "$digest" ] || exit 0
@@ -111,7 +112,8 @@ if [ "$goal" = test ]; then
     # for the network, and neither uses more than one core.
     say "installing the command of Vast.ai into .venv/vastai"
     {
-        [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv .venv/vastai
+        # pip alone takes longer than all that is installed here, and uv does not need it.
+        [ -x .venv/vastai/bin/python ] || .venv/bin/python -m venv --without-pip .venv/vastai
         install .venv/vastai/bin/python constraints-vastai.txt vastai
     } &
     vastai=$!
