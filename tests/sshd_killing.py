@@ -20,7 +20,9 @@ for one in $(grep -lzFx 'HOME=@home@' /proc/[0-9]*/environ 2>/dev/null); do
 done
 exit $code
 """
+# It takes systemd a moment to make a scope, and until then what asks for one is a process of the session.
 _SCOPE = """#!/bin/sh
+sleep 0.3
 while [ "$1" != -- ]; do shift; done; shift
 IN_A_SCOPE=1 exec "$@"
 """

@@ -59,29 +59,35 @@ def _survives(host: Host, how: str) -> bool | Unreachable:
     return seen if isinstance(seen, Unreachable) else seen.out.strip() == b"there"
 
 
-# As queue_manager.remote.start does it: a session of its own, deaf to the end of ours.
+# As queue_manager.remote.start does it: a session of its own, deaf to the end of ours. It is waited for until it runs
+# where it is to stay: systemd-run needs a moment to leave our session, and would end with it before.
 _BEGIN = """
 [ -n "${XDG_RUNTIME_DIR-}" ] || export XDG_RUNTIME_DIR="/run/user/$(id -u)"
+set -- "$1" sh -c 'read -r line < "/proc/$$/stat"; echo "$$ $line"; exec sleep 90 >/dev/null'
 case $1 in
-    scope) set -- systemd-run --user --scope --quiet -- sleep 90 ;;
-    *) set -- sleep 90 ;;
+    scope) shift; set -- systemd-run --user --scope --quiet -- "$@" ;;
+    *) shift ;;
 esac
-(trap '' HUP; exec setsid "$@") </dev/null >/dev/null 2>&1 &
-printf '%s %s\\n' $! "$(cut -d' ' -f22 "/proc/$!/stat")"
+begun=$( (trap '' HUP; exec setsid "$@") </dev/null 2>/dev/null & )
+pid=${begun%% *}
+set -- ${begun##*) }
+printf '%s %s\\n' "$pid" "${20-}"
 """
 
 # A process that was ended and that nobody has waited for counts as gone.
 _END = f"""
 umask 077; mkdir -p .wavequeue; {PLACE}
-n=0
-while [ $n -lt 10 ]; do
-    line=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
-    [ "$(echo "$line" | cut -d' ' -f20)" = "$2" ] && [ "${{line%% *}}" != Z ] || {{ echo gone; exit 0; }}
-    n=$((n + 1)); sleep 0.2 2>/dev/null || sleep 1
+pid=$1 start=$2 how=$3 n=0
+while [ $n -lt 5 ]; do
+    line=
+    {{ read -r line < "/proc/$pid/stat"; }} 2>/dev/null
+    set -- ${{line##*) }}
+    [ "${{20-}}" = "$start" ] && [ "$1" != Z ] || {{ echo gone; exit 0; }}
+    n=$((n + 1)); sleep 0.4 2>/dev/null || sleep 1
 done
-kill -9 "$1"
-mkdir -p -- "$w" && printf '%s %s\\n' "$(cat /proc/sys/kernel/random/boot_id)" "$3" > "$w/survival.$1" &&
-    mv -f -- "$w/survival.$1" "$w/survival"
+kill -9 "$pid"
+mkdir -p -- "$w" && printf '%s %s\\n' "$(cat /proc/sys/kernel/random/boot_id)" "$how" > "$w/survival.$pid" &&
+    mv -f -- "$w/survival.$pid" "$w/survival"
 echo there
 """
 
