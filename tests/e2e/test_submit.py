@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,27 @@ import pytest
 from skill.hosts import bootstrap
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable
+from skill.operations.babysit import check_run
+from skill.operations.explain_job import explain_job
+from skill.operations.find_run import find_run_on_hosts
+from skill.operations.plan_spec import plan_spec
+from skill.operations.pull_run import pull_run
+from skill.operations.report_run import report_run
+from skill.operations.results import results
+from skill.operations.run_status import run_results, run_status
+from skill.operations.submit_spec import submit_spec
+from skill.runs.open import open_run
+from tests import in_process, kept_runtime
+from tests.contracts.test_run_access import check_finished
 from tests.e2e.runs import wait_for
 from tests.laptop import ONCE, SPEC, WAITING, Laptop, finish, ran, state, workspace
 from tests.sshd import Sshd
 
 
-def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = laptop.host("gpu-a", new=True), laptop.host("gpu-b", pool="slow")
+def test_two_hosts_get_code_jobs_and_a_manager_each_and_functions_say_the_same(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b", pool="slow")
     laptop.spec(SPEC.replace("cmd: cat", "cmd: echo loss=0.${n}; cat") + "metrics: {loss: {log: 'loss=([0-9.]+)'}}\n")
     asked: list[str] = []
     facts = bootstrap.facts
@@ -50,38 +63,33 @@ def test_two_hosts_get_code_jobs_and_a_manager_each(laptop: Laptop, monkeypatch:
         (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
     ]
     assert [path.name for path in (laptop.home / ".wavequeue").iterdir()] == ["submitted"]
-    command = [sys.executable, "-c", SCRIPT, run_id]
-    done = subprocess.run(
-        command, cwd=laptop.project, env=laptop.variables(), check=True, capture_output=True, text=True
-    )
-    assert json.loads(done.stdout) == {
-        "jobs": 4,
-        "run_id": run_id,
-        "faults": [None, None],
-        "statuses": {"completed": 4},
-        "away": ["j1", "j2", "j3", "j4"],
-        "pulled": [False, True],
-        "away_then": [],
-        "why": "completed",
-        "phases": 1,
-        "loss": [["1", 0.1], ["2", 0.2], ["3", 0.3], ["4", 0.4]],
-        "checked": [True, True, None],
-    }, "and nothing else was printed"
-    assert done.stderr == ""
-
-
-def test_what_jobs_took_before_goes_with_a_run_to_its_hosts(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
-    laptop.spec(SPEC)
-    first = laptop.submit()["run_id"]
-    finish(host, first)
-    laptop.call("pull", "--run", first)
-    again = laptop.submit("--again")
+    capsys.readouterr()
+    with in_process.standing(laptop.project, laptop.variables()):
+        assert plan_spec("spec.yaml").document["totals"]["jobs"] == 4
+        submitted = submit_spec("spec.yaml")
+        assert (submitted.run.id, [one.fault for one in submitted.outcomes]) == (run_id, [None, None])
+        run = find_run_on_hosts(run_id)
+        check_finished(open_run(run), "j1", "loss=0.1")
+        counts = run_status(run).document["counts"]
+        assert {word: count for word, count in counts.items() if count} == {"completed": 4}
+        assert sorted(run_results(run).away) == ["j1", "j2", "j3", "j4"]
+        pulled = pull_run(run)
+        assert (pulled.failed, pulled.last, list(run_results(run).away)) == (False, True, [])
+        checked = check_run(run)
+        assert (checked.outcome.over, checked.outcome.completed, checked.next) == (True, True, None)
+        assert explain_job(run, "j1")["status"] == "completed"
+        assert len(report_run(run)["phases"]) == 1
+        means = [[cell.key["n"], cell.stats["loss"].mean] for cell in results([run]).cells]
+        assert means == [["1", 0.1], ["2", 0.2], ["3", 0.3], ["4", 0.4]]
+    assert tuple(capsys.readouterr()) == ("", ""), "functions print nothing"
+    # What the jobs took goes with the next run to its hosts.
+    again = laptop.submit("--again", "--host", "gpu-a", "--host", "gpu-b")
     assert again["estimate"]["basis"] == ["4 completed jobs of make in earlier runs"]
     assert again["estimate"]["eta_s"] is not None
-    there = host.home / ".wavequeue" / "runs" / again["run_id"] / "durations.json"
-    assert sorted(json.loads(there.read_text())["jobs"]) == ["j1", "j2", "j3", "j4"]
-    finish(host, again["run_id"])
+    for host in (a, b):
+        known = host.home / ".wavequeue" / "runs" / again["run_id"] / "durations.json"
+        assert sorted(json.loads(known.read_text())["jobs"]) == ["j1", "j2", "j3", "j4"]
+        finish(host, again["run_id"])
 
 
 def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(laptop: Laptop) -> None:
@@ -102,39 +110,6 @@ def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(lap
     ):
         _, errors = laptop.call("plan", "spec.yaml", *arguments, code=2)
         assert says in errors
-
-
-SCRIPT = """
-import json, sys
-from skill.operations.babysit import check_run
-from skill.operations.explain_job import explain_job
-from skill.operations.find_run import find_run_on_hosts
-from skill.operations.plan_spec import plan_spec
-from skill.operations.pull_run import pull_run
-from skill.operations.report_run import report_run
-from skill.operations.results import results
-from skill.operations.run_status import run_results, run_status
-from skill.operations.submit_spec import submit_spec
-from skill.runs.open import open_run
-from tests.contracts.test_run_access import check_finished
-
-jobs = plan_spec("spec.yaml").document["totals"]["jobs"]
-submitted = submit_spec("spec.yaml")
-run = find_run_on_hosts(sys.argv[1])
-check_finished(open_run(run), "j1", "loss=0.1")
-away = sorted(run_results(run).away)
-pulled = pull_run(run)
-checked = check_run(run)
-print(json.dumps({
-    "jobs": jobs, "run_id": submitted.run.id, "faults": [one.fault for one in submitted.outcomes],
-    "statuses": {word: count for word, count in run_status(run).document["counts"].items() if count},
-    "away": away, "pulled": [pulled.failed, pulled.last], "away_then": sorted(run_results(run).away),
-    "why": explain_job(run, "j1")["status"], "phases": len(report_run(run)["phases"]),
-    "loss": [[cell.key["n"], cell.stats["loss"].mean] for cell in results([run]).cells],
-    "checked": [checked.outcome.over, checked.outcome.completed, checked.next],
-}))
-"""
-"""Use cases called from Python, on a run over sshd."""
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(
@@ -209,14 +184,19 @@ MOMENTS: dict[str, Callable[[Laptop, Sshd], bool]] = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moment: str) -> None:
-    host = laptop.host("gpu-a", new=moment == UNPACKING)
+@pytest.mark.parametrize(
+    "moments", [list(MOMENTS)[:-1], list(MOMENTS)[-1:]], ids=["all before a job runs", "a job runs"]
+)
+def test_killed_at_any_moment_the_same_command_ends_the_same(laptop: Laptop, moments: list[str]) -> None:
+    """Each command is killed at the next moment, and goes on where the one before was."""
+    host = laptop.host("gpu-a", new=UNPACKING in moments)
     laptop.spec(SPEC)
-    process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
-    wait_for(lambda: MOMENTS[moment](laptop, host), say=moment)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    for moment in moments:
+        assert not MOMENTS[moment](laptop, host)
+        process = laptop.start("submit", "spec.yaml", "--poll", "0.1")
+        wait_for(partial(MOMENTS[moment], laptop, host), say=moment)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
     run_id = laptop.submit()["run_id"]
     assert laptop.runs() == [run_id]
     assert sorted(finish(host, run_id)) == ["j1", "j2", "j3", "j4"]
@@ -332,6 +312,7 @@ def finished(path: Path) -> dict[str, Any] | None:
 
 def test_a_host_behind_a_jump_host_needs_no_more_than_its_name_in_ssh_config(laptop: Laptop) -> None:
     jump, inner = (laptop.hosts.setdefault(name, Sshd(laptop.root / name)) for name in ("jump", "inner"))
+    kept_runtime.give(inner.home)
     config = laptop.home / ".ssh" / "config"
     config.parent.mkdir(mode=0o700)
     config.write_text(
