@@ -68,7 +68,8 @@ def test_killed_at_any_moment_it_comes_to_the_same_end(tmp_path: Path) -> None:
         assert repr(calm(campaign)) == repr(expected), (
             moment.words
         )  # with the order of nodes, which == does not compare
-        assert views(calm(campaign)) == shown, moment.words
+        if number % 10 == 0:  # they are made of what has just been compared
+            assert views(calm(campaign)) == shown, moment.words
         assert store.load(WorkDir(world.root))[0] == campaign, moment.words
         assert set(world.starts.values()) == {1}, moment.words
         assert world.starts.keys() == model.starts.keys(), moment.words
