@@ -116,6 +116,8 @@ def _git(folder: str, budget: _Budget, *arguments: str) -> bytes:
 
     It takes no lock and runs no program that the repository names.
     """
+    if not _may_be_in_repository(folder):
+        return b""  # as git would say, a process later
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment.update(GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
     command = ["git", "-C", folder, "-c", "core.fsmonitor=false", *arguments]
@@ -129,6 +131,23 @@ def _git(folder: str, budget: _Budget, *arguments: str) -> bytes:
     if done.returncode == 0 or not stderr.strip() or any(text in stderr for text in _NO_REPOSITORY):
         return done.stdout if done.returncode == 0 else b""
     raise UnknownCodeError(f"the code in {folder} cannot be identified: git says {excerpt(stderr)}")
+
+
+def _may_be_in_repository(folder: str) -> bool:
+    """Whether a `.git` lies in `folder` or above it, where git looks for one: not beyond the border of a file system.
+    A folder that cannot be looked at may be in one."""
+    here = os.path.realpath(folder)
+    try:
+        device = os.stat(here).st_dev
+        while os.stat(here).st_dev == device:
+            if os.path.lexists(os.path.join(here, ".git")):
+                return True
+            here, below = os.path.dirname(here), here
+            if here == below:
+                break
+    except OSError:
+        return True
+    return False
 
 
 def _of_files(cwd: str, is_output: IsOutput, budget: _Budget) -> str | None:

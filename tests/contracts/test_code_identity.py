@@ -106,6 +106,18 @@ def test_without_a_repository_the_source_files_are_the_code(tmp_path: Path) -> N
     assert identify(str(tmp_path / "absent"), nothing) is None
 
 
+def test_git_is_asked_wherever_it_would_find_a_repository_and_nowhere_else(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, elsewhere = git(project, "rev-parse", "HEAD")[:12], tmp_path_factory.mktemp("elsewhere")
+    git(project, "worktree", "add", "-q", "--detach", str(elsewhere / "tree"))  # its .git is a file
+    (elsewhere / "link").symlink_to(project / "sub")
+    assert identify(str(elsewhere / "tree" / "sub"), nothing) == identify(str(elsewhere / "link"), nothing) == head
+    monkeypatch.setattr(subprocess, "run", lambda *_argv, **_options: pytest.fail("a process where no repository is"))
+    (elsewhere / "train.py").write_text("1\n")
+    assert (identify(str(elsewhere), nothing) or "").startswith("files:")
+
+
 def test_a_copy_has_the_name_of_what_was_pushed_until_it_is_changed(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("1\n")
     content = pushed_code.identify(str(tmp_path), nothing)
