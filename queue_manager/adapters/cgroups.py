@@ -63,7 +63,7 @@ def _upwards(own: str, root: str, point: str) -> tuple[Path, ...]:
 
 def _plain(path: str) -> str:
     """mountinfo writes spaces and the like as octal escapes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
+    return path if "\\" not in path else re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path)
 
 
 def read(directory: Path, name: str) -> str | None:
@@ -77,7 +77,7 @@ def read(directory: Path, name: str) -> str | None:
 def number(text: str | None) -> int | None:
     """Read a file that holds one number; None for `max`, or where there is none."""
     text = (text or "").strip()
-    return int(text) if re.fullmatch(r"-?[0-9]+", text) else None
+    return int(text) if text[text.startswith("-") :].isdecimal() else None
 
 
 def table(text: str | None) -> dict[str, int]:

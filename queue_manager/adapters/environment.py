@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[dict[str, str], int] | None:
 
 def _forget_deleted_runs(folder: Path) -> None:
     """Remove environments of runs whose directories no longer exist."""
-    for path in folder.glob("*.json"):
+    for path in files.listed(folder, end=".json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             if not os.path.isdir(json.loads(path.read_text())["run_dir"]):
                 path.with_suffix(".sh").unlink(missing_ok=True)

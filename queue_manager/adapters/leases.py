@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from queue_manager.adapters import agent_status, processes
-from queue_manager.adapters.files import PRIVATE, make_directory, open_file, write_whole
+from queue_manager.adapters.files import PRIVATE, listed, make_directory, open_file, write_whole
 from queue_manager.core import agents
 from queue_manager.core.boundary import ForeignLease
 from queue_manager.core.events import Proc
@@ -80,7 +80,7 @@ class Leases:
             return Unreadable(self._unlocked)
         found: list[ForeignLease] = []
         self.judged.clear()
-        for path in self._host.leases.glob("*.json"):
+        for path in listed(self._host.leases, end=".json"):
             if path == self._path:
                 continue
             try:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from queue_manager.adapters.files import write_like
+from queue_manager.adapters.files import listed, write_like
 from queue_manager.adapters.regular import open_regular
 
 _BLOCK = 1 << 20
@@ -74,7 +74,7 @@ def discard(made: Path) -> None:
 
 def discard_all(directory: Path) -> None:
     """Remove what managers that were killed were writing."""
-    for path in directory.glob(f".*{_END}"):
+    for path in listed(directory, ".", _END):
         discard(path)
 
 

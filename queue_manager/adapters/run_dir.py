@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import os
 import stat
 import threading
@@ -20,6 +19,7 @@ from queue_manager.adapters.files import (
     SHOWN,
     Directory,
     append_to,
+    listed,
     make_directory,
     make_fifo,
     mend,
@@ -66,7 +66,7 @@ class RunDir:
         make_directory(self.paths.attempts)
         self.restore()
         plain_log.discard_all(self.paths.log_dir)
-        for left in self.paths.root.glob(f".{glob.escape(self.paths.state.name)}.*.tmp"):
+        for left in listed(self.paths.root, f".{self.paths.state.name}.", ".tmp"):
             left.unlink(missing_ok=True)  # of managers that were killed while they wrote
         with contextlib.suppress(OSError):  # where there are no FIFOs, the manager looks by itself
             make_fifo(self.paths.bell)
@@ -101,7 +101,7 @@ class RunDir:
                 if _text(path) != text:
                     if path.is_dir() and not path.is_symlink():
                         set_aside(path)
-                    write_whole(path, [text.encode()])
+                    write_whole(path, [text.encode()], durable=False)  # made again where it is another
                 self._known[path] = _mark(path) or (0, 0, 0)
 
     def restore_ballast(self) -> None:
