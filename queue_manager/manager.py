@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from queue_manager.adapters import environment, files, host, host_place, processes
+from queue_manager.adapters.arguments import make_parser
 from queue_manager.adapters.files import UnsafeError, append_to, make_directory
 from queue_manager.adapters.guard import RunGoneError
 from queue_manager.adapters.journal import Journal, fence
@@ -96,7 +96,7 @@ def _check_alone(paths: RunPaths, run: Loaded) -> None:
 
 def _take(paths: RunPaths, run: Loaded, job: AsJob | None) -> Lock:
     """Take the lock of a run; a job of Slurm waits for it. Raises HeldError."""
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))}
+    me = {"pid": os.getpid(), "host": os.uname().nodename, "since": iso(round(time.time(), 3))}
 
     def take() -> Lock:
         _check_alone(paths, run)
@@ -108,9 +108,8 @@ def _take(paths: RunPaths, run: Loaded, job: AsJob | None) -> Lock:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="queue_manager",
-        description="Run all jobs of a manifest. Started again with the same arguments, it continues.",
+    parser = make_parser(
+        "queue_manager", "Run all jobs of a manifest. Started again with the same arguments, it continues."
     )
     parser.add_argument("--manifest", type=Path, required=True, help="the manifest, as build_manifest writes it")
     parser.add_argument(
@@ -205,7 +204,7 @@ def _host(home: HostPaths) -> Host:
     me = processes.look_up(os.getpid())
     assert isinstance(me, processes.Stat)
     shared = SharedDirectory.find(os.environ)
-    return Host(socket.gethostname(), host.boot_id(), host.usable_cores(), home, Proc(*me.proc), shared)
+    return Host(os.uname().nodename, host.boot_id(), host.usable_cores(), home, Proc(*me.proc), shared)
 
 
 def _start_log(paths: RunPaths) -> None:

@@ -11,7 +11,6 @@ import errno
 import json
 import re
 import shlex
-import socket
 import zlib
 from collections.abc import Collection
 from pathlib import Path
@@ -36,7 +35,7 @@ class Ports:
     def __init__(self, folder: Path, key: str, boot: str, shared: SharedPorts) -> None:
         self._folder, self._key, self._boot, self._shared = folder, key, boot, shared
         self._held: dict[tuple[str, int], int] = {}
-        for path in folder.glob("*"):
+        for path in files.listed(folder):
             row = _read(path)
             if row is None or row["boot"] != boot:
                 if row is not None:
@@ -88,6 +87,8 @@ class Ports:
 
 def is_free(port: int) -> bool:
     """Return whether nothing listens on a port of this host."""
+    import socket  # who only writes scripts needs none
+
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what ended a moment ago is no hindrance
         try:

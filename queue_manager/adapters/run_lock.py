@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -93,7 +92,7 @@ class Lock:
     def _check_elsewhere(self, text: str) -> bool:
         """Whether the lock was left by a manager on another machine. Raises HeldError where that one may live."""
         holder = _parsed(text)
-        if holder is None or holder.get("host") in (None, socket.gethostname()):
+        if holder is None or holder.get("host") in (None, os.uname().nodename):
             return False
         try:
             age = (written_ns(str(self._path.parent)) - beat_of(self._path).stat().st_mtime_ns) / 1e9
@@ -184,7 +183,7 @@ def _has_died(text: str) -> bool:
     """Whether the holder that a lock names was a process of this host, and is none any more."""
     data = _parsed(text)
     try:
-        if data is None or data["host"] != socket.gethostname():
+        if data is None or data["host"] != os.uname().nodename:
             return False
         found = look_up(int(data["pid"]))
     except (ValueError, KeyError, TypeError):

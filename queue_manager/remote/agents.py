@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from queue_manager.adapters import agent_status, gpus, host, host_place
+from queue_manager.adapters.arguments import make_parser
 from queue_manager.adapters.leases import Leases
 from queue_manager.core import agents
 from queue_manager.core.agents import DONE, EXPIRES, Agent, AgentsError
@@ -26,7 +27,7 @@ _PATIENCE = 20.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document. 0; 1 with a fault; 2 for wrong use."""
-    parser = argparse.ArgumentParser(prog="queue_manager.remote.agents", description="Show and change agents in JSON.")
+    parser = make_parser("queue_manager.remote.agents", "Show and change agents in JSON.")
     change = parser.add_mutually_exclusive_group()
     change.add_argument("--register", metavar="ID", help="register this agent, or renew it")
     change.add_argument("--done", metavar="ID", help="say that this agent is done")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import shutil
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +25,40 @@ def describe(home: Path, shared: str = SHARED) -> dict[str, Any]:
 def home_faults(folder: Path) -> list[str]:
     """What blocks a run whose files and runtime lie below `folder`, a text each."""
     try:
-        with tempfile.TemporaryDirectory(prefix=".needs-", dir=folder) as place:
-            tried = (_room(Path(place)), _programs(Path(place)))
+        tried = (_room(folder), _programs(folder))
     except OSError as error:
         return [f"nothing can be written into {folder}: {error.strerror}"]
     return [text for text in tried if text is not None]
 
 
-def _room(place: Path) -> str | None:
-    with tempfile.TemporaryFile(dir=place) as file:
+@contextmanager
+def _nameless(folder: Path) -> Iterator[int]:
+    """Open a new file whose name is gone again, which ends with this block. (tempfile takes long to load.)"""
+    path = folder / f".needs-{os.urandom(8).hex()}"  # hosts may share this folder
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        path.unlink()
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _room(folder: Path) -> str | None:
+    with _nameless(folder) as fd:
         try:
-            os.posix_fallocate(file.fileno(), 0, ROOM_MIB << 20)
+            os.posix_fallocate(fd, 0, ROOM_MIB << 20)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 return f"its home has no room for {ROOM_MIB} MiB: {error.strerror}; free some there, or get more"
     return None
 
 
-def _programs(place: Path) -> str | None:
+def _programs(folder: Path) -> str | None:
     """Whether libraries can be loaded from there, which a mount with noexec forbids."""
-    with tempfile.TemporaryFile(dir=place) as file:
-        file.write(b"\0" * mmap.PAGESIZE)
-        file.flush()
+    with _nameless(folder) as fd:
+        os.write(fd, b"\0" * mmap.PAGESIZE)
         try:
-            mmap.mmap(file.fileno(), mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
+            mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC).close()
         except PermissionError:
             return (
                 "its home is mounted noexec, so that the libraries of the manager cannot be loaded from there; have it "
@@ -62,6 +72,7 @@ def _programs(place: Path) -> str | None:
 def size_mib(folder: str) -> int | None:
     """The size of a file system in MiB; None where it is unknown."""
     try:
-        return shutil.disk_usage(folder).total >> 20
+        found = os.statvfs(folder)
+        return found.f_blocks * found.f_frsize >> 20
     except OSError:
         return None

@@ -7,7 +7,6 @@ The manifest comes on stdin. Its relative cwd is meant from the home directory, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.adapters import code_identity, evidence, existing, host_place
+from queue_manager.adapters.arguments import make_parser
 from queue_manager.adapters.named_values import read_env
 from queue_manager.core import notify_rules, shell_paths
 from queue_manager.core.excerpt import excerpt
@@ -46,9 +46,7 @@ class _Asked(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document. 0; 2 where stdin holds no manifest."""
-    parser = argparse.ArgumentParser(
-        prog="python -m queue_manager.remote.preflight", description="Check what a manifest needs."
-    )
+    parser = make_parser("python -m queue_manager.remote.preflight", "Check what a manifest needs.")
     parser.add_argument("--here", action="store_true", help="only the probe, outputs that are there, runs that go on")
     parser.add_argument(
         "--try-task", metavar="DIRECTORY", help="with Slurm: run one task of a second, as a run below it would; - for ~"

@@ -3,13 +3,10 @@ why."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_manager.adapters import facts, gpus, host, host_place
+from queue_manager.adapters.arguments import make_parser
 from queue_manager.core.excerpt import excerpt
 from queue_manager.core.layout import HostPaths, RunPaths
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
@@ -28,7 +26,7 @@ _PATIENCE = 10.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the document; `--path`: where the free disk space is asked for. Always 0, but for wrong use (2)."""
-    parser = argparse.ArgumentParser(prog="queue_manager.remote.probe", description="Describe this host in JSON.")
+    parser = make_parser("queue_manager.remote.probe", "Describe this host in JSON.")
     parser.add_argument("--path", type=Path, default=Path.home(), help="where disk space is wanted (default: home)")
     options = parser.parse_args(arguments)
     print(json.dumps(describe(options.path), ensure_ascii=False))
@@ -52,7 +50,7 @@ def describe(path: Path) -> dict[str, Any]:
     except OSError as error:
         why["runs"] = f"{error.filename}: {error.strerror}"
     return {
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "time": iso(time.time()),
         "python": {"version": sys.version.split()[0], "executable": sys.executable},
         "cpus": host.usable_cores(),
@@ -60,9 +58,9 @@ def describe(path: Path) -> dict[str, Any]:
         "memory_mib": None if isinstance(memory, Unreadable) else memory._asdict(),
         "path": os.path.abspath(path),
         "disk_free_mib": None if isinstance(disk, Unreadable) else disk,
-        "bash": shutil.which("bash"),
+        "bash": _find("bash"),
         "screen": _screen(),
-        "rsync": shutil.which("rsync"),
+        "rsync": _find("rsync"),
         **gpu_fields(gpus.Nvml().read()),
         "heartbeat": iso(heartbeat),
         "runs": runs,
@@ -88,6 +86,12 @@ def gpu_fields(cards: Cards | Unreadable) -> dict[str, Any]:
     return {"gpus": rows, "gpu_note": cards.note}
 
 
+def _find(program: str) -> str | None:
+    """The path of a program that can be run; None where there is none. (shutil.which loads much besides.)"""
+    paths = (os.path.join(folder, program) for folder in os.get_exec_path())
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
 def screen_version(text: str) -> str | None:
     """The version that `screen --version` prints; None if that is something else."""
     found = re.search(r"Screen version v?(\d+(?:\.\d+)*)", text)
@@ -96,7 +100,7 @@ def screen_version(text: str) -> str | None:
 
 def _screen() -> dict[str, str | None] | None:
     """Where screen is and its version, or instead of that its `fault`; None where there is none."""
-    path = shutil.which("screen")
+    path = _find("screen")
     if path is None:
         return None
     try:

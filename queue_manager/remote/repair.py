@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,7 +61,7 @@ def answer(paths: RunPaths, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     do = asked.get("do") is True
     try:
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": iso(round(time.time(), 3))}
+        me = {"pid": os.getpid(), "host": os.uname().nodename, "since": iso(round(time.time(), 3))}
         lock = Lock(paths.lock, me, shared=True)
     except HeldError as error:
         raise RepairError(f"the run has a manager, which keeps its journal intact: {error}") from None

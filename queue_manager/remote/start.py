@@ -6,7 +6,6 @@ N is 0 where its process is unknown, as of a manager that waits in Slurm's queue
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Union
 
 import queue_manager
 from queue_manager.adapters import facts, host_place
+from queue_manager.adapters.arguments import make_parser
 from queue_manager.adapters.files import append_to
 from queue_manager.core.layout import RunPaths, id_fault
 
@@ -37,7 +37,7 @@ Answer = Union[int, str]
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the document. 0; 1 where there is no manager now, or it is unknown."""
-    parser = argparse.ArgumentParser(prog="python -m queue_manager.remote.start", description="Start a run's manager.")
+    parser = make_parser("python -m queue_manager.remote.start", "Start a run's manager.")
     parser.add_argument("run_id")
     parser.add_argument("--poll", type=float, metavar="SEC", help="seconds between checks of the GPUs")
     parser.add_argument(
