@@ -11,9 +11,9 @@ from tests.e2e.runs import ROOT
 _LESS = {
     "train_teacher.py": ('"--epochs", type=int, default=4', '"--epochs", type=int, default=1'),
     "distill.py": ('"--epochs", type=int, default=4', '"--epochs", type=int, default=1'),
-    "digits.py": ("TRAINING_ROWS = 1200", "TRAINING_ROWS = 80"),
+    "digits.py": ("TRAINING_ROWS = 1200", "TRAINING_ROWS = 20"),
 }
-_ROWS = 100
+_ROWS = 30
 
 
 def copy_manifests(to: Path, *, full: bool = False) -> None:

@@ -27,6 +27,8 @@ MODULES = ("queue_manager", "skill", "tests.impatient")
 """What `python -m` is given to start a manager, or a command."""
 _ENVIRONMENT = dict(os.environ)
 """That of the tests: while one runs, it may have a home of its own, and what has that home is killed at its end."""
+_FOUND = ("PYTHONPATH", str(ROOT))
+"""Where whoever forks finds all modules."""
 _MOST = 1 << 20
 """Bytes of one request: arguments and an environment."""
 
@@ -87,7 +89,7 @@ def start(module: str, arguments: list[str], cwd: Path, environment: Mapping[str
     It is as `python -m MODULE ARGUMENTS` would start it, but for what the kernel shows of it: its command line and its
     environment in /proc are those of whoever forks.
     """
-    early = tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON")))
+    early = tuple(item for item in environment.items() if item[0].startswith(("LD_", "PYTHON")) and item != _FOUND)
     server = _server("skill" if module == "skill" else "queue_manager", early)
     ended, tells = socket.socketpair()
     (out, to_out), (err, to_err) = os.pipe(), os.pipe()
@@ -108,7 +110,7 @@ def _server(module: str, early: tuple[tuple[str, str], ...]) -> socket.socket:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST)
     subprocess.Popen(
         [sys.executable, "-m", "tests.forked", module],
-        cwd=ROOT, env={**_ENVIRONMENT, "PYTHONPATH": str(ROOT), **dict(early)},
+        cwd=ROOT, env={**_ENVIRONMENT, **dict((_FOUND, *early))},
         stdin=theirs.fileno(), stdout=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     theirs.close()
