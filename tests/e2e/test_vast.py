@@ -91,7 +91,7 @@ def kinds(found: dict[str, Any]) -> list[str]:
     return [finding["kind"] for worker in found["workers"] for finding in worker["findings"]]
 
 
-def test_after_a_restart_one_fix_and_the_next_submit_works(fleet: Fleet) -> None:
+def test_after_a_restart_one_fix_and_the_next_submit_works_and_after_another_one_the_same_submit(fleet: Fleet) -> None:
     assert fleet.reconcile(code=0)["consistent"]
     before = fleet.file.read_text()
     fleet.laptop.call("hosts", "check", "rented", code=0)  # its host key is kept from now on
@@ -107,6 +107,9 @@ def test_after_a_restart_one_fix_and_the_next_submit_works(fleet: Fleet) -> None
     fleet.laptop.spec(SPEC)
     run = fleet.laptop.submit("--host", "rented")["run_id"]
     assert len(finish(fleet.host, run)) == 4
+    fleet.restart()
+    assert fleet.laptop.submit()["run_id"] == run
+    assert fleet.file.read_text() == fleet.text(fleet.address)
 
 
 def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_results_are_home(fleet: Fleet) -> None:
@@ -146,8 +149,12 @@ def test_a_machine_that_moved_is_found_by_submit_and_ends_itself_once_all_result
 def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_is_reported(fleet: Fleet) -> None:
     fleet.laptop.spec(WAITING)
     run_id = fleet.laptop.submit("--host", "rented")["run_id"]
+    before = fleet.file.read_text()
     fleet.double.world.destroy(fleet.box)
     fleet.double.world.shown(fleet.box)
+    _, err = fleet.laptop.call("pull", code=1)
+    assert f"instance {fleet.box.id} no longer exists" in err
+    fleet.file.write_text(before)
     for _ in range(2):  # the second time it is known from workers.yaml
         _, err = fleet.laptop.call("submit", "spec.yaml", code=1)
         assert f"rented was instance {fleet.box.id}, which no longer exists" in err
@@ -155,15 +162,6 @@ def test_nothing_is_submitted_to_an_instance_that_has_gone_and_what_can_be_done_
     _, err = fleet.laptop.call("submit", "spec.yaml", "--new", "--host", "rented", code=1)
     assert "wavequeue hosts remove rented" in err
     assert fleet.laptop.runs() == [run_id]
-
-
-def test_a_submit_that_is_taken_up_again_finds_a_machine_that_moved(fleet: Fleet) -> None:
-    fleet.laptop.spec(SPEC)
-    run_id = fleet.laptop.submit("--host", "rented")["run_id"]
-    assert len(finish(fleet.host, run_id)) == 4
-    fleet.restart()
-    assert fleet.laptop.submit()["run_id"] == run_id
-    assert fleet.file.read_text() == fleet.text(fleet.address)
 
 
 def test_where_the_direct_way_is_closed_the_proxy_is_taken(fleet: Fleet) -> None:

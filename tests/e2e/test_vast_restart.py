@@ -39,7 +39,9 @@ def jobs(document: dict[str, Any] | None) -> dict[str, Any]:
     return {row["id"]: row for row in (document or {"jobs": []})["jobs"]}
 
 
-def test_a_run_goes_on_by_the_start_script_and_loses_no_attempt_and_pull_finds_where_it_went(account: Account) -> None:
+def test_a_run_goes_on_by_the_start_script_and_loses_no_attempt_and_pull_says_where_its_machine_is(
+    account: Account,
+) -> None:
     number = account.json("vast", "rent", "--best", "--yes")["instance_id"]
     box, host = account.double.world.boxes[number], account.hosts.of[number]
     assert (host.home / ".no_auto_tmux").exists()
@@ -49,6 +51,8 @@ def test_a_run_goes_on_by_the_start_script_and_loses_no_attempt_and_pull_finds_w
     old = host.address, host.port
     account.double.world.outbid(box)  # nobody here asked for it
     assert box.state == "stopped"
+    _, err = account.call("pull", code=1)
+    assert "is stopped: its disk is still billed" in err
     account.double.world.start(box)
     while box.state != "running":
         account.double.world.shown(box)
@@ -67,22 +71,6 @@ def test_a_run_goes_on_by_the_start_script_and_loses_no_attempt_and_pull_finds_w
     assert len(list((account.laptop.project / "code").glob("out*"))) == 4
     assert account.workers()["vast1"]["ssh"]["port"] == host.port
     assert account.json("vast", "reconcile")["consistent"]
-
-
-def test_a_pull_says_what_has_become_of_a_machine_that_is_away(account: Account) -> None:
-    number = account.json("vast", "rent", "--best", "--yes")["instance_id"]
-    account.laptop.spec(WAITING)
-    account.laptop.submit()
-    account.call("vast", "stop", "vast1", "--yes")
-    _, err = account.call("pull", code=1)
-    assert "is stopped: its disk is still billed" in err
-    account.call("vast", "start", "vast1", "--yes")
-    account.call("pull")
-    box = account.double.world.boxes[number]
-    account.double.world.destroy(box)
-    account.double.world.shown(box)
-    _, err = account.call("pull", code=1)
-    assert f"instance {number} no longer exists" in err
 
 
 SCRIPT_CASES = {

@@ -15,7 +15,6 @@ from tests.demo_copy import copy_manifests
 from tests.e2e.runs import PATIENCE, wait_for
 from tests.laptop import SPEC, WAITING
 from tests.vast_account import Account
-from tests.vast_double import Fault
 
 UP = ("up", "spec.yaml", "--yes", "--every", "0.5s", "--poll", "0.1")
 
@@ -38,8 +37,7 @@ ALL = ["out1", "out2", "out3", "out4"]
 
 
 def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account: Account) -> None:
-    """The demo spec of the repository, on a machine that has nothing."""
-    account.hosts.new = True
+    """The demo spec of the repository."""
     manifests = account.laptop.project / "manifests"
     copy_manifests(manifests)
     demo = ("up", "manifests/demo.yaml", "--poll", "0.1")
@@ -110,6 +108,7 @@ def kill_at(account: Account, name: str, moment: Callable[[], bool]) -> None:
 def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instance_and_none_is_left(
     account: Account,
 ) -> None:
+    """On a machine that has nothing."""
     account.hosts.new = True
     account.laptop.spec(WAITING)
     account.double.world.plans.append(["provisioning", "loading", "loading", "running"])
@@ -125,10 +124,15 @@ def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instanc
     assert found["state"] in ("destroyed", "gone")
 
 
-def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_on(account: Account) -> None:
+def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_on_with_its_cost_limit(
+    account: Account,
+) -> None:
     account.laptop.spec(WAITING)
+    _, err = account.call(*UP, "--max-cost", "0.5", code=1)
+    assert "above the limit of $0.50" in err
+    assert account.creates() == 0
     account.double.world.plans.append(["loading"])
-    process = account.laptop.start(*UP)
+    process = account.laptop.start(*UP, "--max-cost", "7")
     wait_for(lambda: bool(account.rentals()) and account.rentals()[0].state == "created")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=150)
@@ -145,36 +149,41 @@ def test_left_with_ctrl_c_it_says_what_goes_on_billing_and_the_same_again_goes_o
     home = account.hosts.of[number].home
     (shown,) = [json.loads(path.read_text()) for path in home.glob(".wavequeue/runs/*/instance.json")]
     assert shown["since"] == iso(account.rentals()[0].rates[0][0]), "the cost limit counts from the create"
+    _, err = account.call(*UP, "--max-cost", "9", code=2)
+    assert "already running with --max-cost 7" in err
     (home / "wavequeue" / "small" / "code" / "stop").touch()
     account.call(*UP)
     assert results(account) == ALL
     assert account.living() == []
 
 
-def test_what_fails_before_any_job_was_submitted_leaves_nothing_rented(account: Account) -> None:
+def test_what_is_refused_or_fails_before_any_job_was_submitted_leaves_nothing_rented(account: Account) -> None:
+    out, _ = account.call("up", "spec.yaml", "--dry-run", "--json")
+    assert json.loads(out)["where"].startswith("offer ")
+    _, err = account.call(*UP, "--name", "../x", code=2)
+    assert "--name ../x may have letters" in err
+    code = account.laptop.project / "code"
+    with (code / "big.npy").open("wb") as file:
+        file.truncate(150_000_000)
+    out, err = account.call("up", "spec.yaml", code=2)
+    assert "code/big.npy" in err.replace("\n", "")
+    assert "this command asks for confirmation (send" in err
+    assert account.creates() == 0
+    (code / "big.npy").unlink()
     account.laptop.spec(f"{SPEC}conda: no_such_env\n")
     _, err = account.call(*UP, code=1)
     assert "no_such_env" in err
     assert "was destroyed and is no longer billed" in err
     assert re.search(r"nothing is billed any more; what was rented for this cost \$0\.\d+", err.splitlines()[-1])
+    assert account.creates() == 1
     assert account.living() == []
     account.laptop.spec(SPEC)
-    account.call(*UP)
+    out, _ = account.call(*UP, "--name", "first", "--json")
+    assert json.loads(out)["run_id"].startswith("first-")
     assert results(account) == ALL
-
-
-def test_above_the_cost_limit_nothing_is_rented_and_a_cost_limit_stays(account: Account) -> None:
-    _, err = account.call(*UP, "--max-cost", "0.5", code=1)
-    assert "above the limit of $0.50" in err
-    assert account.creates() == 0
-    account.laptop.spec(WAITING)
-    account.double.fault("PUT", "/instances/", Fault(500, b"no"))
-    process = account.laptop.start(*UP, "--max-cost", "7")
-    wait_for(lambda: bool(list(account.laptop.project.glob("experiment_queue/*/hosts/*/queue_state.json"))))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    _, err = account.call(*UP, "--max-cost", "9", code=2)
-    assert "already running with --max-cost 7" in err
+    _, err = account.call(*UP, "--name", "first", "--new", code=2)
+    assert "there is a run with the name first" in err
+    assert account.creates() == 2
 
 
 def test_jobs_that_need_a_person_stop_the_machine_and_keep_its_disk(account: Account) -> None:
@@ -213,25 +222,3 @@ def test_two_at_once_rent_one_machine(account: Account) -> None:
     assert results(account) == ALL
     assert account.creates() == 1
     assert account.living() == []
-
-
-def test_a_dry_run_shows_the_plan_on_the_best_offer_and_a_name_is_judged_before_anything_is_rented(
-    account: Account,
-) -> None:
-    out, _ = account.call("up", "spec.yaml", "--dry-run", "--json")
-    assert json.loads(out)["where"].startswith("offer ")
-    _, err = account.call(*UP, "--name", "../x", code=2)
-    assert "--name ../x may have letters" in err
-    code = account.laptop.project / "code"
-    with (code / "big.npy").open("wb") as file:
-        file.truncate(150_000_000)
-    out, err = account.call("up", "spec.yaml", code=2)
-    assert "code/big.npy" in err.replace("\n", "")
-    assert "this command asks for confirmation (send" in err
-    assert account.creates() == 0
-    (code / "big.npy").unlink()
-    out, _ = account.call(*UP, "--name", "first", "--json")
-    assert json.loads(out)["run_id"].startswith("first-")
-    _, err = account.call(*UP, "--name", "first", "--new", code=2)
-    assert "there is a run with the name first" in err
-    assert account.creates() == 1

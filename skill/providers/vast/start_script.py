@@ -21,7 +21,7 @@ wavequeue_resume() {{
     date
     for runtime in $(ls -t ~/.wavequeue/runtime | grep -x '[0-9a-f]\\{{32\\}}'); do
         for python in {" ".join(_PYTHONS)}; do
-            "$python" -E -s -B "$HOME/.wavequeue/runtime/$runtime" queue_manager.resume_all && return
+            "$python" -E -s -S -B "$HOME/.wavequeue/runtime/$runtime" queue_manager.resume_all && return
         done
     done
 }}
