@@ -22,6 +22,7 @@ import skill.hosts.transport
 from skill.hosts.connection import CommandResult, Host, Unreachable, each, forget_key, known_key, remote
 from skill.hosts.registry import Ssh, Worker
 from skill.hosts.remote_command import framed
+from tests.cutter import Cutter
 from tests.e2e.runs import ROOT, wait_for
 from tests.sshd import Sshd, make_key
 
@@ -384,45 +385,6 @@ def _use_config(text: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- logins ------------------------------------------------------------------------------------------------------------
-
-
-class Cutter:
-    """Stands before a server, and cuts each connection when so many bytes of the server have passed. `count`: of
-    connections."""
-
-    def __init__(self, port: int, most: int) -> None:
-        self._port, self._most, self.count = port, most, 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.count += 1
-            there = socket.create_connection(("127.0.0.1", self._port))
-            threading.Thread(target=_pass_on, args=(client, there, 1 << 30), daemon=True).start()
-            threading.Thread(target=_pass_on, args=(there, client, self._most), daemon=True).start()
-
-
-def _pass_on(source: socket.socket, target: socket.socket, most: int) -> None:
-    try:
-        while most > 0 and (data := source.recv(min(most, 65536))):
-            target.sendall(data)
-            most -= len(data)
-    except OSError:
-        pass
-    for one in (source, target):
-        try:
-            one.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 @pytest.mark.parametrize("most", [30, 700, 1900])  # in the greeting, in the exchange of keys, in the login
