@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.sshd import Sshd
 
 # What was started in a scope of its own goes on, where lingering was allowed.
-_SESSION = r"""#!/bin/sh
-"$0.inner" "$@"; code=$?
+_SESSION = r"""unset BASH_ENV
+BASH_ENV=@inner@ bash -c "$BASH_EXECUTION_STRING"; code=$?
 for one in $(grep -lzFx 'HOME=@home@' /proc/[0-9]*/environ 2>/dev/null); do
     one=${one%/environ}
     case $(sed -n 's/^PPid:[[:space:]]*//p' "$one/status" 2>/dev/null) in
@@ -31,9 +31,8 @@ IN_A_SCOPE=1 exec "$@"
 def make_killing(host: Sshd, *, may_linger: bool) -> None:
     """Have a bare host end all that a session leaves behind; `may_linger`: its users may ask to be spared."""
     session = host.root / "session"
-    session.rename(host.root / "session.inner")
-    session.write_text(_SESSION.replace("@home@", str(host.home)))
-    session.chmod(0o755)
+    inner = session.rename(host.root / "session.inner")
+    session.write_text(_SESSION.replace("@home@", str(host.home)).replace("@inner@", str(inner)))
     linger = f"#!/bin/sh\ntouch '{host.home}/lingers'\n" if may_linger else "#!/bin/sh\nexit 1\n"
     for name, text in (("systemd-run", _SCOPE), ("loginctl", linger)):
         (host.bin / name).write_text(text)

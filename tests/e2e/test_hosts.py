@@ -89,7 +89,7 @@ def shown_key(made: Sshd) -> str:
 def new_key(made: Sshd) -> None:
     """The host is set up anew: it shows another key."""
     made.stop()
-    make_key(made.root / "host_key")
+    make_key(made.root / "host_key", "ecdsa")
     made.start()
 
 
@@ -99,10 +99,10 @@ def new_key(made: Sshd) -> None:
 def test_a_host_is_entered_before_it_is_registered_and_its_key_is_shown(project: Project) -> None:
     made = project.host("gpu-a")
     out, err = project.add("gpu-a", made, "--pool", "lab", "--workspace", "/data/w", "--notes", "under the desk")
-    assert f"ssh-ed25519 {shown_key(made)}" in out
+    assert f"ecdsa-sha2-nistp256 {shown_key(made)}" in out
     assert err == ""
     (row,) = json.loads(project.call("list", "--json")[0])["hosts"]
-    assert row["host_key"] == f"ssh-ed25519 {shown_key(made)}"
+    assert row["host_key"] == f"ecdsa-sha2-nistp256 {shown_key(made)}"
     assert (row["name"], row["pool"], row["workspace"], row["notes"]) == ("gpu-a", "lab", "/data/w", "under the desk")
     assert row["ssh"] == {"host": made.address, "port": made.port, "user": "root", "key": str(made.key)}
     before = project.workers.read_text()
@@ -240,7 +240,7 @@ def test_a_changed_key_is_refused_until_a_person_accepts_it(project: Project) ->
     kept = project.keys.read_text()
     assert "wavequeue hosts accept gpu-a" in project.check("gpu-a", code=1)["gpu-a"]["unreachable"]
     out, err = project.call("accept", "gpu-a", code=2)
-    assert f"kept:  ssh-ed25519 {old}\nshown: ssh-ed25519 {shown_key(made)}" in out
+    assert f"kept:  ecdsa-sha2-nistp256 {old}\nshown: ecdsa-sha2-nistp256 {shown_key(made)}" in out
     assert "add --yes" in err
     assert project.keys.read_text() == kept
     project.call("accept", "gpu-a", "--yes")
