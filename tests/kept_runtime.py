@@ -17,14 +17,15 @@ from tests import shared_folder
 _RUNTIME = Path(".wavequeue") / "runtime"
 
 
-def give(home: Path) -> None:
-    """Give a new host the runtime, as a link to what all hosts have and nobody writes to, and what is known of a host
-    that has been used."""
+def give(home: Path, *, tried: bool = True) -> None:
+    """Give a new host the runtime, as a link to what all hosts have and nobody writes to. `tried`: and what is known of
+    a host that has been used, that processes outlive their session."""
     (home / ".wavequeue").mkdir(mode=0o700)
-    life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    tried = home / ".wavequeue" / "survival"
-    tried.write_text(f"{life} plain\n")
-    tried.chmod(0o600)
+    if tried:
+        life = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        known = home / ".wavequeue" / "survival"
+        known.write_text(f"{life} plain\n")
+        known.chmod(0o600)
     (home / _RUNTIME).mkdir(mode=0o700)
     for kept in _kept():
         (home / _RUNTIME / kept.name).symlink_to(kept)

@@ -279,9 +279,21 @@ def runtimes(server: Sshd) -> list[str]:
     return sorted(path.name for path in HostPaths.of(server.home).runtimes.glob("*"))
 
 
-def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> None:
+_TRIED_TOGETHER = b"""
+import os, sys, time
+home = os.path.expanduser("~")
+if sys.argv[1] == "queue_manager.check":
+    open(f"{home}/tried.{os.getpid()}", "w").close()
+    while sum(name.startswith("tried.") for name in os.listdir(home)) < 3:
+        time.sleep(0.01)
+print("it runs")
+"""
+"""A runtime that is small. When it is tried, it waits until it has been tried three times."""
+
+
+def test_a_runtime_that_was_cut_off_is_never_used_and_two_pushes_at_once_do_no_harm(server: Sshd, host: Host) -> None:
     facts = look(host)
-    made = bootstrap.bundle_for(facts)
+    made = runtime_bundle.pack({"__main__.py": _TRIED_TOGETHER})
     argv = [PYTHON, "-c", bootstrap.UNPACK, made.digest, sha256(made.data).hexdigest()]
     result = host.run(argv, stdin=made.data[: len(made.data) // 2])
     assert isinstance(result, CommandResult)
@@ -289,8 +301,8 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     assert runtimes(server) == []
 
     def kill() -> bool:
-        """Everything that runs on the host, once something of the runtime lies there."""
-        found = any(name.startswith(".new-") for name in runtimes(server))
+        """Everything that runs on the host, once the runtime lies there and is tried."""
+        found = any(server.home.glob("tried.*"))
         if found:
             server.kill_all()
         return found
@@ -306,25 +318,16 @@ def test_a_runtime_that_was_cut_off_is_never_used(server: Sshd, host: Host) -> N
     assert look(host).runtimes == frozenset()
     day_ago = time.time() - 86400
     os.utime(HostPaths.of(server.home).runtimes / left, (day_ago, day_ago))
-    assert bootstrap.place_runtime(host, facts, made) is None
+    assert each([host, other], lambda one: bootstrap.place_runtime(one, facts, made), 60) == {"a": None, "b": None}
+    assert len(list(server.home.glob("tried.*"))) == 3, "both were tried at the same moment"
     assert runtimes(server) == [made.digest]
     assert look(host).runtimes == {made.digest}
-    other.close()
-
-
-def test_two_pushes_at_once_do_no_harm(server: Sshd) -> None:
-    hosts = [connect(server, name) for name in ("a", "b")]
-    facts = look(hosts[0])
-    made = bootstrap.bundle_for(facts)
-    assert each(hosts, lambda host: bootstrap.place_runtime(host, facts, made), 60) == {"a": None, "b": None}
-    assert runtimes(server) == [made.digest]
     assert (HostPaths.of(server.home).runtime(made.digest)).stat().st_mode & 0o777 == 0o700
     assert facts.python is not None
-    result = hosts[0].run(bootstrap.module(facts.home, facts.python.path, made.digest, "probe"))
+    result = host.run(bootstrap.module(facts.home, facts.python.path, made.digest, "probe"))
     assert isinstance(result, CommandResult)
-    assert json.loads(result.out)["rsync"] is None
-    for host in hosts:
-        host.close()
+    assert result.out == b"it runs\n"
+    other.close()
 
 
 def test_a_runtime_that_does_not_run_there_is_not_kept(server: Sshd, host: Host) -> None:
@@ -399,6 +402,7 @@ def test_a_home_without_hard_links_takes_a_run_once(tmp_path: Path, monkeypatch:
 
 def test_a_manager_goes_on_without_us_and_is_seen_alive_dead_and_finished(server: Sshd, host: Host) -> None:
     add_screen(server)
+    kept_runtime.give(server.home, tried=False)
     place(host, "r", WAITS)
     make_killing(server, may_linger=True)
     host.close()
