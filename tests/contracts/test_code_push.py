@@ -168,11 +168,11 @@ def test_a_cut_in_the_middle_leaves_whole_files_and_is_made_good(place: Place) -
     place.write("big.bin", "old")
     place.push()
     place.write("a.py", "another")
-    (place.source / "big.bin").write_bytes(os.urandom(24 << 20))
+    (place.source / "big.bin").write_bytes(os.urandom(8 << 20))
     seen: list[str] = []
 
     def underway() -> bool:
-        return any(path.is_file() and path.stat().st_size > 1 << 20 for path in place.there.rglob("*"))
+        return any(path.is_file() and path.stat().st_size > 1 << 16 for path in place.there.rglob("*"))
 
     def cut() -> None:
         wait_for(underway, say="the large file to be on its way")
