@@ -29,6 +29,8 @@ _ENVIRONMENT = dict(os.environ)
 """That of the tests: while one runs, it may have a home of its own, and what has that home is killed at its end."""
 _FOUND = ("PYTHONPATH", str(ROOT))
 """Where whoever forks finds all modules."""
+_LATER = ("hashlib", "encodings.ascii", "queue_manager.__main__", "queue_manager.core.diagnosis")
+"""What a manager imports once it needs it."""
 _MOST = 1 << 20
 """Bytes of one request: arguments and an environment."""
 
@@ -181,13 +183,14 @@ def _tell_ends(running: Mapping[int, int]) -> list[int]:
 
 def _import_all(module: str) -> None:
     if module != "skill":
-        importlib.import_module("queue_manager.manager")
+        for name in ("queue_manager.manager", *_LATER):
+            importlib.import_module(name)
         return
     for found in pkgutil.walk_packages([str(ROOT / "skill")], "skill."):
         if not found.name.startswith("skill.mcp"):  # whose SDK takes longer to import than all the others together
             importlib.import_module(found.name)
-    for name in ("httpx", "rich.live", "rich.table"):  # which skill imports where it uses them
-        importlib.import_module(name)
+    for name in ("httpx", "rich.live", "rich.status", "rich.table", "ruamel.yaml.mergevalue", "encodings.idna"):
+        importlib.import_module(name)  # which are imported where they are used
 
 
 def _become(request: bytes, out: int, err: int) -> NoReturn:
