@@ -107,7 +107,7 @@ class Daemon:
             self._engine = Engine(*given_to, jobs.outputs, self._clock.now, poll)
             self._watch = self._engine.watch
         else:
-            self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs)
+            self._watch = Watch(self._run_dir, launcher, self._key, host.boot, jobs.outputs, state.seq == 1)
         self._wakeups = Wakeups(paths.bell, self._watch, self._clock)
         wake = self._wakeups.wake
         # A bell is heard on this machine alone.

@@ -60,13 +60,21 @@ class _Followed:
 
 
 class Watch:
-    """The followed attempts of a run, by the job's order."""
+    """The followed attempts of a run, by the job's order. `is_new`: none of them has begun."""
 
     def __init__(
-        self, run_dir: RunDir, launcher: Launcher, key: str, boot: str, patterns: Callable[[], evidence.Patterns]
+        self,
+        run_dir: RunDir,
+        launcher: Launcher,
+        key: str,
+        boot: str,
+        patterns: Callable[[], evidence.Patterns],
+        is_new: bool = False,
     ) -> None:
         self._run_dir, self._launcher, self._key, self.boot = run_dir, launcher, key, boot
         self._facts, self._scan = EndFacts(run_dir, patterns), TagScan(key)
+        if is_new and not run_dir.kept_attempts():
+            self._scan.pass_over_present()
         self._followed: dict[int, _Followed] = {}
         self.selector = selectors.DefaultSelector()
         self.left_dead = False

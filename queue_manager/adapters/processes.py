@@ -7,7 +7,9 @@ not ours, and may have left their session.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import re
 import signal
@@ -153,14 +155,18 @@ class TagScan:
         self._wanted = _TAG + key.encode() + b"/"
         self._others: dict[tuple[str, int], tuple[float, float]] = {}
 
+    def pass_over_present(self) -> None:
+        """Take all processes of this moment for others', unread: nothing of the run has begun yet."""
+        with contextlib.suppress(OSError):  # each scan lists them anew, and says why it cannot
+            self._others = dict.fromkeys(_all_processes(), (-math.inf, 0.0))
+
     def tagged(self) -> dict[str, list[Proc]] | Unreadable:
         """All living processes of the run, by tag."""
         found: dict[str, list[Proc]] = {}
         now = time.monotonic()
         others: dict[tuple[str, int], tuple[float, float]] = {}
         try:
-            with os.scandir("/proc") as entries:
-                names = [(one.name, one.inode()) for one in entries if one.name.isdigit() and one.name != _INIT]
+            names = _all_processes()
         except OSError as error:
             return Unreadable(f"/proc: {error.strerror}")
         in_exec = []
@@ -198,6 +204,13 @@ class TagScan:
         if isinstance(stat, Stat) and stat.state not in _ZOMBIE:
             found.setdefault(tag, []).append(stat.proc)
         return True
+
+
+def _all_processes() -> list[tuple[str, int]]:
+    """Every process but the first: its pid, and the inode number that tells it from a later one of that pid. Raises
+    OSError."""
+    with os.scandir("/proc") as entries:
+        return [(one.name, one.inode()) for one in entries if one.name.isdigit() and one.name != _INIT]
 
 
 def _environment(pid: str) -> bytes:

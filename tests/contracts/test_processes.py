@@ -226,17 +226,25 @@ def test_a_process_without_an_environment_is_waited_for_no_longer_than_its_exec(
     wait_for(lambda: processes._settled_environment(str(process.pid)) == b"", say="what it has: nothing")
 
 
-def test_what_is_not_looked_at_again_hides_no_later_process(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 0.0)
-    scan = TagScan(RUN)
-    reads: list[str] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every process whose environment was read, by its pid."""
+    found: list[str] = []
     read = processes._environment
 
     def counted(pid: str) -> bytes:
-        reads.append(pid)
+        found.append(pid)
         return read(pid)
 
     monkeypatch.setattr(processes, "_environment", counted)
+    return found
+
+
+def test_what_is_not_looked_at_again_hides_no_later_process(
+    spawn: Spawn, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 0.0)
+    scan = TagScan(RUN)
     assert scan.tagged() == {}
     monkeypatch.setattr(TagScan, "_BELIEVED_AFTER", 1e-9)
     scan.tagged()
@@ -246,6 +254,16 @@ def test_what_is_not_looked_at_again_hides_no_later_process(spawn: Spawn, monkey
     process = spawn("sleep", "1000", variables={"WAVEQUEUE_TAG": TAG})
     wait_for(lambda: b"WAVEQUEUE_TAG" in Path(f"/proc/{process.pid}/environ").read_bytes(), say="exec")
     assert scan.tagged() == {TAG: [proc_of(process.pid)]}
+
+
+def test_what_ran_before_the_run_is_not_read_and_hides_nothing_of_it(spawn: Spawn, reads: list[str]) -> None:
+    scan = TagScan(RUN)
+    scan.pass_over_present()
+    process = spawn("sleep", "1000", variables={"WAVEQUEUE_TAG": TAG})
+    wait_for(lambda: b"WAVEQUEUE_TAG" in Path(f"/proc/{process.pid}/environ").read_bytes(), say="exec")
+    assert scan.tagged() == {TAG: [proc_of(process.pid)]}
+    assert str(process.pid) in reads
+    assert str(os.getpid()) not in reads
 
 
 def test_a_proc_that_cannot_be_listed_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
