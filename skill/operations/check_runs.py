@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core.layout import LOCAL_RUNS
+from queue_manager.core.terminal_text import one_line
 from skill.common.errors import FailedError, UseError
 from skill.research import evidence, evidence_files, progress, projects
 from skill.research.dispatch import DONE, RUNNING
 from skill.research.evidence import Evidence
 from skill.research.records import Record
 from skill.research.store import Store
+from skill.runs import logs
 from skill.runs.access import RunAccess
 from skill.runs.directory import Document, Run
 from skill.runs.open import open_run
@@ -90,15 +92,21 @@ def _check(record: Record, row: Mapping[str, Any], document: Document, there: Ru
         return Checked(progress.columns(record, row, state, ""), line=line)
     if state == record["state"] and record.get("attempts", 0) == row["attempts"]:
         return Checked(record, line=record.get("last_line", ""))
-    try:
-        log = there.evidence(row["id"], 1).log
-    except (FailedError, UseError):  # the job has ended all the same
-        log = ()
-    made = progress.columns(record, row, state, log[-1] if log else "")
+    made = progress.columns(record, row, state, _last_line(there, row["id"]))
     # GPUs of a cluster's nodes are not in the state.
     cards = [card for card in document["gpus"] if card.get("host") == row.get("host") and not row.get("node")]
     found = progress.evidence_of(made, row, cards) if state == DONE else None
     return Checked(made, line=made.get("last_line", ""), found=found)
+
+
+def _last_line(there: RunAccess, job: str) -> str:
+    """The last line in the log of a job; empty where it cannot be read: the job has ended all the same."""
+    try:
+        data = b"".join(piece.data for piece in there.log(job, None, 1, follow=False).pieces)
+    except (FailedError, UseError):
+        return ""
+    lines = logs.plain(data).splitlines()
+    return one_line(lines[-1]) if lines else ""
 
 
 def _keep_evidence(

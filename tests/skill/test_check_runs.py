@@ -19,8 +19,9 @@ from skill.operations.check_runs import Checked, check_runs
 from skill.research import evidence_files
 from skill.research.records import Record
 from skill.research.store import Store
-from skill.runs.access import RunAccess
+from skill.runs.access import JobLog, RunAccess
 from skill.runs.directory import Run
+from skill.runs.logs import Followed
 from tests.skill.fake_workers import make_store
 from tests.skill.killer import FORK, Killer
 
@@ -67,13 +68,10 @@ class Host:
     def tail(self, found: Mapping[str, Any]) -> str:
         return f"step 5 of {found['id']}"
 
-    def evidence(self, job: str, lines: int) -> Any:
-        class Known:
-            log = (f"last line of {job}",)
-
-        assert lines == 1
+    def log(self, job: str, attempt: int | None, lines: int | None, *, follow: bool) -> JobLog:
+        assert (attempt, lines, follow) == (None, 1, False), "one line is all that is asked for"
         self.logs.append(job)
-        return Known()
+        return JobLog((), [Followed(f"last line\x1b[1m of {job}\n".encode())])
 
 
 def dispatched(root: Path, count: int = 1, **fields: Any) -> Store:
