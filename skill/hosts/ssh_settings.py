@@ -19,6 +19,8 @@ from typing import NamedTuple
 from queue_manager.core.terminal_text import one_line
 from skill.hosts.ssh_files import SYSTEM
 
+NO_FILE = ("-F", "none")
+"""The option by which ssh reads no file of settings."""
 _PATIENCE = 45.0
 """Seconds: names may be looked up, and `Match exec` runs commands."""
 _OF_THE_NAME = ("host", "controlpath")
@@ -84,7 +86,7 @@ def settings_files() -> list[Path]:
 
 def ask(command: Sequence[str], destination: str) -> Settings | Fault:
     """Return the settings of `command` (ssh with its options) for a destination, [USER@]HOST."""
-    return _ask((*command, "-G", destination), _state())
+    return _ask((*command, "-G", destination), _state(command))
 
 
 def ask_all(command: Sequence[str], destinations: Sequence[str]) -> list[Settings | Fault]:
@@ -98,8 +100,10 @@ def ask_all(command: Sequence[str], destinations: Sequence[str]) -> list[Setting
     return [found[to] for to in destinations]
 
 
-def _state() -> tuple[object, ...]:
+def _state(command: Sequence[str]) -> tuple[object, ...]:
     """What settings depend on besides the command, as far as can be seen cheaply."""
+    if tuple(command[1:3]) == NO_FILE:
+        return (os.environ.get("PATH"),)
     found: list[object] = [os.environ.get(name) for name in ("HOME", "PATH", "SSH_AUTH_SOCK")]
     for path in (Path(home()) / ".ssh" / "config", Path.home() / ".ssh" / "config"):
         try:

@@ -21,13 +21,22 @@ from skill.common.errors import UseError
 from skill.hosts import known_hosts, ssh_command, ssh_files, ssh_keys, ssh_route
 from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_keys import Identity
-from skill.hosts.ssh_settings import Fault, Settings, ask, ask_all, config_file, differences, expand, settings_files
+from skill.hosts.ssh_settings import (
+    NO_FILE,
+    Fault,
+    Settings,
+    ask,
+    ask_all,
+    config_file,
+    differences,
+    expand,
+    settings_files,
+)
 
 if TYPE_CHECKING:
     from skill.hosts.registry import Worker
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_NO_FILE = ("-F", "none")
 _NOBODY = "host.that.no.line.names.invalid"
 _PATIENCE = 30.0
 _LONGEST_SOCKET = 104 if sys.platform == "darwin" else 108
@@ -61,7 +70,7 @@ def find(worker: Worker) -> Way:
     ssh, to = worker.ssh, destination(worker)
     options = tuple(_options(worker))
     config = _config(worker)
-    found = _given(worker) if config == _NO_FILE else ask(("ssh", *config, *options), to)
+    found = _given(worker) if config == NO_FILE else ask(("ssh", *config, *options), to)
     if isinstance(found, Fault):
         usual = Settings(to.rpartition("@")[2], _USUAL)
         if ssh is None or not found.is_missing:
@@ -82,7 +91,7 @@ def plain(worker: Worker) -> Way | None:
     `find` has something to say, host keys are marked, or a connection to be shared is there. Raises UseError as `find`
     does."""
     to, options, config = destination(worker), tuple(_options(worker)), _config(worker)
-    if config == _NO_FILE:
+    if config == NO_FILE:
         assert worker.ssh is not None
         return Way(to, config, options, Settings(worker.ssh.host, {"port": (str(worker.ssh.port),)}))
     found = ask(("ssh", *config, *options), to)
@@ -120,7 +129,7 @@ def _config(worker: Worker) -> tuple[str, ...]:
     if ssh is None or worker.instance_id is not None or not (ssh.port and ssh.user and ssh.key):
         return config
     may_be_named = ssh_files.may_name(ssh.host, _NOBODY, settings_files())
-    return config if may_be_named and _is_named(ssh.host) is True else _NO_FILE
+    return config if may_be_named and _is_named(ssh.host) is True else NO_FILE
 
 
 def _is_named(name: str) -> bool | Fault:
@@ -195,7 +204,7 @@ def command(way: Way, name: str, keys: Path) -> list[str]:
 
 def defaults() -> Settings:
     """What ssh does for a host that no file says anything of."""
-    found = ask(("ssh", "-F", "none"), _NOBODY)
+    found = ask(("ssh", *NO_FILE), _NOBODY)
     return Settings(_NOBODY, {}) if isinstance(found, Fault) else found
 
 

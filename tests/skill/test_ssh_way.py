@@ -10,7 +10,7 @@ import pytest
 from skill.hosts import known_hosts, ssh_keys, ssh_route, ssh_words
 from skill.hosts.known_hosts import HostKeyError
 from skill.hosts.ssh_keys import Identity
-from skill.hosts.ssh_settings import Settings, differences, expand, home, parse
+from skill.hosts.ssh_settings import NO_FILE, Settings, ask, differences, expand, home, parse
 
 USUAL = parse("nobody", "host nobody\nhostname nobody\nciphers a,b\nipqos lowdelay\nforwardagent no\n")
 PLAIN = Identity("/k", "ssh-ed25519", b"k", is_private=True)
@@ -149,3 +149,23 @@ def test_the_telling_lines_are_kept() -> None:
     assert ssh_words.telling(text) == "root@h: Permission denied (publickey,password)."
     assert ssh_words.methods(text) == ("publickey", "password")
     assert ssh_words.asked_for(("publickey", "keyboard-interactive")) == "a password or a code"
+
+
+def test_ssh_is_asked_again_where_its_files_may_say_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f"#!/bin/sh\necho \"$*\" >> '{tmp_path}/asked'\necho port 7\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    for name in ("one", "two"):
+        config = tmp_path / name / ".ssh" / "config"
+        config.parent.mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(tmp_path / name))
+        for text in ("Port 1\n", "Port 22\n"):
+            config.write_text(text)
+            for options in ((), NO_FILE):
+                found = ask(("ssh", *options), "box")
+                assert found == Settings("box", {"port": ("7",)})
+    assert (tmp_path / "asked").read_text() == "-G box\n" + "-F none -G box\n" + 3 * "-G box\n"
