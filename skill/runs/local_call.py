@@ -16,7 +16,7 @@ def call(module: str, *arguments: str, stdin: str = "", patience: float | None =
 
     Raises FailedError, in its own words where it printed no document.
     """
-    command = [sys.executable, "-m", f"queue_manager.remote.{module}", *arguments]
+    command = [sys.executable, "-m", "queue_manager.remote", module, *arguments]
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=patience, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -42,7 +42,7 @@ def call(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
 def call_over_ssh(home: Path, run: str | Path, **asked: Any) -> dict[str, Any]:
     """What it answers as a process of its own, as which it is started over SSH."""
     done = subprocess.run(
-        [sys.executable, "-m", "queue_manager.remote.control", str(run)],
+        [sys.executable, "-m", "queue_manager.remote", "control", str(run)],
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)},
         input=json.dumps(asked), capture_output=True, text=True, timeout=150,
     )  # fmt: skip

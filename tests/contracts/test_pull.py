@@ -69,7 +69,7 @@ class Pull:
         return made._replace(**fields)
 
     def command(self) -> list[str]:
-        return ["env", f"HOME={self.home}", f"PYTHONPATH={ROOT}", sys.executable, "-m", "queue_manager.remote.send"]
+        return ["env", f"HOME={self.home}", f"PYTHONPATH={ROOT}", sys.executable, "-m", "queue_manager.remote", "send"]
 
     def pull(self, *patterns: str, **fields: Any) -> Received:
         return self.take(self.command(), self.request(*patterns, **fields))
