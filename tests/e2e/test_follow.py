@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from queue_manager.core.layout import HostPaths, RunPaths
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import lives, wait_for
 from tests.laptop import ONCE, WAITING, Laptop, finish, ran, state, workspace
 from tests.sshd import Sshd
 
 BOTH = ("--host", "gpu-a", "--host", "gpu-b")
+SINGLE = WAITING.replace("-e stop", "-e stop_j${n}")
+"""The jobs of WAITING, each of which is told to stop by itself."""
 
 
 @pytest.fixture
@@ -90,225 +92,6 @@ class Watch:
         return out, err
 
 
-def test_one_view_shows_the_jobs_of_all_hosts_until_the_last_has_ended_though_one_hangs_for_a_while(
-    laptop: Laptop, two: tuple[Sshd, Sshd]
-) -> None:
-    a, b = two
-    document = running(laptop)
-    run_id = document["meta"]["run_id"]
-    assert {row["id"]: row["host"] for row in document["jobs"]}.keys() == {"j1", "j2", "j3", "j4"}
-    assert [host_row(document, name)["counts"] for name in ("gpu-a", "gpu-b")] == [{"running": 2}] * 2
-    before = [logins(host) for host in two]
-    shown = laptop.call("status")[0]
-    assert [logins(host) for host in two] == [count + 1 for count in before], "each is asked once, and all in one"
-    assert f"{run_id}: running, 0 of 4 jobs completed" in shown
-    assert re.search(r"^ gpu-a  running  0/2  2 running  not pulled$", shown, re.MULTILINE)
-    assert re.search(r"^ j\d  [\d.]+ s  gpu-b cpu", shown, re.MULTILINE)
-    watch = Watch(laptop)
-    (b.home / "greeting").write_text("touch ~/hangs; until [ -e ~/go ]; do sleep 0.1; done\n")
-    wait_for((b.home / "hangs").exists, say="a look that hangs")
-    (workspace(a) / "stop").touch()
-    for row in document["jobs"]:
-        if row["host"] == "gpu-a":
-            watch.until(f"completed    {row['id']}")
-    assert "did not answer within" not in watch.output, "the look has not even been given up"
-    (b.home / "go").touch()
-    (workspace(b) / "stop").touch()
-    out, err = watch.end()
-    assert sorted(re.findall(r"completed    (j\d)", out)) == ["j1", "j2", "j3", "j4"]
-    assert f"wavequeue pull --run {run_id}" in err
-    assert status(laptop)["meta"]["manager"] == "finished"
-    assert [line.split()[0] for line in laptop.call("status", "--jobs")[0].splitlines()[2:]] == ["j1", "j2", "j3", "j4"]
-    raw = _ssh(a, f"cat ~/.wavequeue/runs/{run_id}/queue_state.json")
-    assert json.loads(raw)["counts"] == {"completed": 2}
-
-
-def _ssh(host: Sshd, command: str) -> str:
-    done = subprocess.run(
-        [
-            "ssh",
-            "-p",
-            str(host.port),
-            "-i",
-            str(host.key),
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "LogLevel=ERROR",
-            f"root@{host.address}",
-            command,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_host_that_is_away_is_unknown_and_comes_back_by_itself(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
-    a, b = two
-    run_id = running(laptop)["meta"]["run_id"]
-    watch = Watch(laptop)
-    b.stop()
-    document = status(laptop)
-    row = host_row(document, "gpu-b")
-    assert (row["reachable"], row["manager"], row["counts"]) == (False, "running", {"running": 2})
-    assert row["age_s"] > 0
-    assert (document["meta"]["manager"], document["counts"]) == ("running", {"running": 4})
-    shown = laptop.call("status")[0]
-    assert re.search(r"^ gpu-b  unreachable \(running [\d.]+ s ago\)  0/2  2 running", shown, re.MULTILINE)
-    assert "gpu-b: unreachable, so its state is unknown: root@127.0.0.1" in shown
-    out, err = laptop.call("pause", code=1)
-    assert f"{run_id}: gpu-a: paused" in out
-    assert f"{run_id}: gpu-b: unreachable, so its state is unknown" in err
-    laptop.call("resume", code=1)
-    (workspace(a) / "stop").touch()
-    finish(a, run_id)
-    (workspace(b) / "stop").touch()
-    finish(b, run_id)  # its jobs and its manager need nobody
-    assert status(laptop)["meta"]["manager"] == "running", "nothing is concluded from silence"
-    watch.until("gpu-b: unreachable, so its state is unknown")
-    b.start()
-    out, _ = watch.end()
-    assert len(re.findall("gpu-b: unreachable, so its state is unknown", out)) == 1
-    assert "gpu-b: it is reachable again" in out
-    document = status(laptop)
-    assert (document["counts"], host_row(document, "gpu-b")["reachable"]) == ({"completed": 4}, True)
-    assert ran(a, b) == ONCE
-
-
-def test_a_manager_that_was_killed_is_reported_and_goes_on_where_it_was(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
-    a, b = two
-    document = running(laptop)
-    run_id = document["meta"]["run_id"]
-    os.kill(host_row(document, "gpu-b")["pid"], signal.SIGKILL)
-    wait_for(lambda: host_row(status(laptop), "gpu-b")["manager"] == "died", say="its death to be known")
-    shown = laptop.call("status")[0]
-    assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run_id}" in shown
-    assert f"{run_id}: running" in shown
-    out, _ = laptop.call("cancel", "j4", "--yes")
-    assert f"cancel takes effect when the run continues: wavequeue resume --run {run_id}" in out
-    (workspace(a) / "stop").touch()
-    finish(a, run_id)
-    out, err = laptop.call("watch", code=1)
-    assert "its managers have died" in out
-    assert f"gpu-b: the manager (process {host_row(document, 'gpu-b')['pid']}) has died" in err
-    damage(RunPaths.of(HostPaths.of(b.home).runs / run_id).journal)
-    out, err = laptop.call("resume", code=1)
-    assert "its checksum does not match" in err
-    assert "wavequeue repair" in err
-    out, err = laptop.call("repair", code=2)
-    assert f"{run_id}: gpu-a: nothing to repair" in out
-    assert "  recoverable: " in out
-    assert "add --yes" in err
-    out, err = laptop.call("repair", run_id, "--yes")
-    assert "repaired; kept beside it: journal.jsonl.damaged-" in out
-    out, err = laptop.call("resume")
-    assert f"{run_id}: gpu-b: resumed" in out
-    assert f"{run_id}: gpu-b: the manager was not running; started it again" in err
-    assert host_row(status(laptop), "gpu-b")["manager"] == "running"
-    (workspace(b) / "stop").touch()
-    laptop.call("watch", code=3)
-    assert {row["id"]: row["status"] for row in status(laptop)["jobs"]}["j4"] == "cancelled"
-    assert laptop.call("resume")[0].startswith(f"{run_id}: has finished; nothing to resume")
-    found = ran(a, b)
-    found.pop("ran4", None)
-    assert found == {"ran1": 1, "ran2": 1, "ran3": 1}
-
-
-def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
-    document = running(laptop)
-    run_id = document["meta"]["run_id"]
-    of = {row["id"]: row["host"] for row in document["jobs"]}
-    waiting = WAITING + "      priority: 3\n"
-    laptop.spec(waiting)
-    assert "They differ only in priority" in laptop.call("add", "spec.yaml", code=2)[1]
-    assert laptop.call("add", "spec.yaml", "--update")[0].count(": changed: 2 jobs\n") == 2
-    out, _ = laptop.call("cancel", "j*", "--yes")
-    assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: cancelled: 2 jobs" for host in "ab"]
-    laptop.call("watch", code=3)
-    assert status(laptop)["counts"] == {"cancelled": 4}
-    for host in two:
-        (workspace(host) / "stop").touch()
-    refused = laptop.call("accept", "j3", "--output", "no_such_*.txt", code=1)[1]
-    assert "nothing was accepted: no_such_*.txt does not exist (relative to " in refused
-    out, _ = laptop.call("accept", "j3", "--output", "input.txt", "--reason", "as good")
-    assert out == f"{run_id}: {of['j3']}: accepted as it is: 1 job\n"
-    out, err = laptop.call("retry", "j2")
-    assert out == f"{run_id}: {of['j2']}: retried: 1 job\n"
-    assert f"{of['j2']}: the manager was not running; started it again" in err
-    out, _ = laptop.call("add", "--id", "after", "--cmd", "cat out2 > out_after", "--gpus", "0", "--depends-on", "j2")
-    assert out == f"{run_id}: {of['j2']}: added: 1 job\n"
-    accepted = """{{ 'input.txt' if n == 3 else 'out' ~ n }}"""
-    waiting = waiting.replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]").replace('output: "out${n}"', f'output: "{accepted}"')
-    laptop.spec(waiting)
-    (other,) = {"gpu-a", "gpu-b"} - {of["j2"]}
-    assert laptop.call("add", "spec.yaml")[0].endswith(": added: 1 job\n")
-    assert "nothing to add" in laptop.call("add", "spec.yaml")[0]
-    laptop.call("watch", code=3)
-    rows = {row["id"]: row for row in status(laptop)["jobs"]}
-    assert [rows[name]["status"] for name in ("j2", "after", "j5")] == ["completed"] * 3
-    assert rows["after"]["host"] == of["j2"]
-    assert (rows["j3"]["status"], rows["j3"]["expected_output"]) == ("completed", "input.txt")
-    assert rows["j3"]["warning"].startswith("accepted as it is by ")
-    assert all(row["priority"] == 3 for name, row in rows.items() if name != "after")
-    assigned = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
-    assert {job: part["host"] for part in assigned["parts"] for job in part["jobs"]} == {
-        name: row["host"] for name, row in rows.items()
-    }
-    both = ("--depends-on", "j1", "--depends-on", next(name for name in of if of[name] != of["j1"]))
-    _, err = laptop.call("add", "--id", "x", "--cmd", "true", "--gpus", "0", *both, code=2)
-    assert "a job that is added can only wait for jobs of one host: x depends on jobs of 2 hosts" in err
-    assert other in {part["host"] for part in assigned["parts"]}
-
-
-def test_a_machine_that_is_somebody_elses_is_not_asked_and_one_that_is_back_stops_what_others_do_now(
-    laptop: Laptop, two: tuple[Sshd, Sshd]
-) -> None:
-    document = running(laptop)
-    run_id = document["meta"]["run_id"]
-    before = state(two[1], run_id)
-    identity = two[1].home / ".wavequeue" / "host_id"
-    own = identity.read_text()
-    identity.write_text("0123456789abcdef0123456789abcdef\n")
-    row = host_row(status(laptop), "gpu-b")
-    assert (row["reachable"], row["answered"], row["counts"]) == (False, True, {"running": 2})
-    assert "it is not the machine that the run was submitted to" in row["reason"]
-    assert re.search(r"^ gpu-b  unknown \(running ", laptop.call("status")[0], re.MULTILINE)
-    _, err = laptop.call("pause", code=1)
-    assert "gpu-b: it is not the machine" in err
-    inbox = two[1].home / ".wavequeue" / "runs" / run_id / "inbox"
-    assert list(inbox.iterdir()) == []
-    assert before is not None
-    assert not (state(two[1], run_id) or {})["meta"]["paused"]
-    identity.write_text(own)
-    # It was given up meanwhile.
-    path = laptop.project / "experiment_queue" / run_id / "hosts.json"
-    assigned = json.loads(path.read_text())
-    a, b = assigned["parts"]
-    b["state"], b["moved"] = "lost", [b["jobs"][0]]
-    a["jobs"] += b["moved"]  # as when they had been sent there
-    path.write_text(json.dumps(assigned))
-    (moved,) = b["moved"]
-    laptop.call("status")
-    assert json.loads(path.read_text())["parts"][1]["revoked"] is True
-    rows = {row["id"]: row["status"] for row in (state(two[1], run_id) or {})["jobs"]}
-    wait_for(
-        lambda: {row["id"]: row["status"] for row in (state(two[1], run_id) or {})["jobs"]}[moved] == "cancelled",
-        say="it to stop",
-    )
-    assert set(rows) == set(b["jobs"])
-    assert "given up" in laptop.call("status")[0]
-
-
-# -- a network that is cut --------------------------------------------------------------------------------------------
-
-
 class Cable:
     """A network between this machine and one host, which can be cut. Needs root."""
 
@@ -347,19 +130,161 @@ def cable() -> Iterator[Cable]:
     made.close()
 
 
-def test_while_the_network_is_cut_jobs_go_on_and_afterwards_all_is_known(cable: Cable, laptop: Laptop) -> None:
-    host = laptop.host("gpu-a", network=cable.network)
-    laptop.spec(WAITING)
-    run_id = laptop.submit()["run_id"]
-    running(laptop, 2)
+def test_one_view_shows_all_hosts_to_the_end_though_one_is_another_machine_hangs_or_is_cut_off(
+    cable: Cable, laptop: Laptop
+) -> None:
+    a, b = laptop.host("gpu-a"), laptop.host("gpu-b", network=cable.network)
+    laptop.spec(SINGLE)
+    laptop.submit(*BOTH)
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    of = {row["id"]: row["host"] for row in document["jobs"]}
+    assert sorted(of) == ["j1", "j2", "j3", "j4"]
+    assert [host_row(document, name)["counts"] for name in ("gpu-a", "gpu-b")] == [{"running": 2}] * 2
+    before = [logins(host) for host in (a, b)]
+    shown = laptop.call("status")[0]
+    assert [logins(host) for host in (a, b)] == [count + 1 for count in before], "each is asked once, and all in one"
+    assert f"{run_id}: running, 0 of 4 jobs completed" in shown
+    assert re.search(r"^ gpu-a  running  0/2  2 running  not pulled$", shown, re.MULTILINE)
+    assert re.search(r"^ j\d  [\d.]+ s  gpu-b cpu", shown, re.MULTILINE)
+
+    # Another machine answers in its place: it is not asked for anything.
+    identity = b.home / ".wavequeue" / "host_id"
+    own = identity.read_text()
+    identity.write_text("0123456789abcdef0123456789abcdef\n")
+    row = host_row(status(laptop), "gpu-b")
+    assert (row["reachable"], row["answered"], row["counts"]) == (False, True, {"running": 2})
+    assert "it is not the machine that the run was submitted to" in row["reason"]
+    assert re.search(r"^ gpu-b  unknown \(running ", laptop.call("status")[0], re.MULTILINE)
+    out, err = laptop.call("pause", code=1)
+    assert f"{run_id}: gpu-a: paused" in out
+    assert "gpu-b: it is not the machine" in err
+    assert list((b.home / ".wavequeue" / "runs" / run_id / "inbox").iterdir()) == []
+    assert not (state(b, run_id) or {})["meta"]["paused"]
+    identity.write_text(own)
+
+    # A look at it hangs: the other is followed meanwhile.
+    watch = Watch(laptop)
+    (b.home / "greeting").write_text("touch ~/hangs; until [ -e ~/go ]; do sleep 0.1; done\n")
+    wait_for((b.home / "hangs").exists, say="a look that hangs")
+    first, *others = sorted(of, key=lambda job: of[job])
+    (workspace(a) / f"stop_{first}").touch()
+    watch.until(f"completed    {first}")
+    assert "did not answer within" not in watch.output, "the look has not even been given up"
+    (b.home / "go").touch()
+
+    # The network is cut: nothing is concluded from silence, and jobs and manager need nobody.
     cable.set("down")
-    row = host_row(status(laptop), "gpu-a")
-    assert (row["reachable"], row["manager"], row["counts"]) == (False, "running", {"pending": 2, "running": 2})
+    for job in others:
+        for host in (a, b):
+            (workspace(host) / f"stop_{job}").touch()
+    assert (len(finish(a, run_id)), len(finish(b, run_id))) == (2, 2)
+    document = status(laptop)
+    row = host_row(document, "gpu-b")
+    assert (row["reachable"], row["manager"], row["counts"]) == (False, "running", {"running": 2})
     assert row["age_s"] > 0
-    (workspace(host) / "stop").touch()
-    assert len(finish(host, run_id)) == 4
-    assert re.search(r"^ gpu-a  unreachable \(running [\d.]+ s ago\)  0/4", laptop.call("status")[0], re.MULTILINE)
+    assert (document["meta"]["manager"], document["counts"]) == ("running", {"completed": 2, "running": 2})
+    shown = laptop.call("status")[0]
+    assert re.search(r"^ gpu-b  unreachable \(running [\d.]+ s ago\)  0/2  2 running", shown, re.MULTILINE)
+    assert "gpu-b: unreachable, so its state is unknown: root@10." in shown
+    watch.until("gpu-b: unreachable, so its state is unknown")
     cable.set("up")
+    out, err = watch.end()
+    assert len(re.findall("gpu-b: unreachable, so its state is unknown", out)) == 1
+    assert "gpu-b: it is reachable again" in out
+    assert sorted(re.findall(r"completed    (j\d)", out)) == ["j1", "j2", "j3", "j4"]
+    assert f"wavequeue pull --run {run_id}" in err
     document = status(laptop)
     assert (document["meta"]["manager"], document["counts"]) == ("finished", {"completed": 4})
-    assert ran(host) == ONCE
+    assert host_row(document, "gpu-b")["reachable"]
+    assert [line.split()[0] for line in laptop.call("status", "--jobs")[0].splitlines()[2:]] == ["j1", "j2", "j3", "j4"]
+    assert (state(a, run_id) or {})["counts"] == {"completed": 2}, "it can be read without a command of wavequeue"
+    assert ran(a, b) == ONCE
+
+
+def test_a_manager_that_was_killed_is_reported_and_goes_on_where_it_was(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    a, b = two
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    killed = host_row(document, "gpu-b")["pid"]
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: not lives(killed), say="its death")
+    shown = laptop.call("status")[0]
+    assert f"has died; running jobs continue. Start it again: wavequeue resume --run {run_id}" in shown
+    assert f"{run_id}: running" in shown
+    out, _ = laptop.call("cancel", "j4", "--yes")
+    assert f"cancel takes effect when the run continues: wavequeue resume --run {run_id}" in out
+    (workspace(a) / "stop").touch()
+    finish(a, run_id)
+    out, err = laptop.call("watch", code=1)
+    assert "its managers have died" in out
+    assert f"gpu-b: the manager (process {killed}) has died" in err
+    damage(RunPaths.of(HostPaths.of(b.home).runs / run_id).journal)
+    out, err = laptop.call("resume", code=1)
+    assert "its checksum does not match" in err
+    assert "wavequeue repair" in err
+    out, err = laptop.call("repair", code=2)
+    assert f"{run_id}: gpu-a: nothing to repair" in out
+    assert "  recoverable: " in out
+    assert "add --yes" in err
+    out, err = laptop.call("repair", run_id, "--yes")
+    assert "repaired; kept beside it: journal.jsonl.damaged-" in out
+    out, err = laptop.call("resume")
+    assert f"{run_id}: gpu-b: resumed" in out
+    assert f"{run_id}: gpu-b: the manager was not running; started it again" in err
+    assert host_row(status(laptop), "gpu-b")["manager"] == "running"
+    (workspace(b) / "stop").touch()
+    laptop.call("watch", code=3)
+    assert {row["id"]: row["status"] for row in status(laptop)["jobs"]}["j4"] == "cancelled"
+    assert laptop.call("resume")[0].startswith(f"{run_id}: has finished; nothing to resume")
+    found = ran(a, b)
+    found.pop("ran4", None)
+    assert found == {"ran1": 1, "ran2": 1, "ran3": 1}
+
+
+def test_jobs_are_cancelled_tried_again_and_added_where_they_belong(laptop: Laptop, two: tuple[Sshd, Sshd]) -> None:
+    document = running(laptop)
+    run_id = document["meta"]["run_id"]
+    of = {row["id"]: row["host"] for row in document["jobs"]}
+    waiting = WAITING + "      priority: 3\n"
+    laptop.spec(waiting)
+    assert "They differ only in priority" in laptop.call("add", "spec.yaml", code=2)[1]
+    assert laptop.call("add", "spec.yaml", "--update")[0].count(": changed: 2 jobs\n") == 2
+    out, _ = laptop.call("cancel", "j*", "--yes")
+    assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: cancelled: 2 jobs" for host in "ab"]
+    laptop.call("watch", code=3)
+    assert status(laptop)["counts"] == {"cancelled": 4}
+    waiting = waiting.replace("[1, 2, 3, 4]", "[1, 2, 3, 4, 5]")
+    laptop.spec(waiting)
+    out, err = laptop.call("add", "spec.yaml")
+    assert out.endswith(": added: 1 job\n")
+    assert err.count(": the manager was not running; started it again") == 1
+    also = next(name for name in of if of[name] != of["j2"] and name != "j3")
+    out, err = laptop.call("retry", "j2", also)
+    assert sorted(out.splitlines()) == [f"{run_id}: gpu-{host}: retried: 1 job" for host in "ab"]
+    assert err.count(": the manager was not running; started it again") == 1, "one was started for the new job"
+    refused = laptop.call("accept", "j3", "--output", "no_such_*.txt", code=1)[1]
+    assert "nothing was accepted: no_such_*.txt does not exist (relative to " in refused
+    out, _ = laptop.call("accept", "j3", "--output", "input.txt", "--reason", "as good")
+    assert out == f"{run_id}: {of['j3']}: accepted as it is: 1 job\n"
+    out, _ = laptop.call("add", "--id", "after", "--cmd", "cat out2 > out_after", "--gpus", "0", "--depends-on", "j2")
+    assert out == f"{run_id}: {of['j2']}: added: 1 job\n"
+    accepted = """{{ 'input.txt' if n == 3 else 'out' ~ n }}"""
+    laptop.spec(waiting.replace('output: "out${n}"', f'output: "{accepted}"'))
+    assert "nothing to add" in laptop.call("add", "spec.yaml")[0]
+    for host in two:
+        (workspace(host) / "stop").touch()
+    laptop.call("watch", code=3)
+    rows = {row["id"]: row for row in status(laptop)["jobs"]}
+    assert [rows[name]["status"] for name in ("j2", also, "after", "j5")] == ["completed"] * 4
+    assert rows["after"]["host"] == of["j2"]
+    assert (rows["j3"]["status"], rows["j3"]["expected_output"]) == ("completed", "input.txt")
+    assert rows["j3"]["warning"].startswith("accepted as it is by ")
+    assert all(row["priority"] == 3 for name, row in rows.items() if name != "after")
+    assigned = json.loads((laptop.project / "experiment_queue" / run_id / "hosts.json").read_text())
+    assert {job: part["host"] for part in assigned["parts"] for job in part["jobs"]} == {
+        name: row["host"] for name, row in rows.items()
+    }
+    both = ("--depends-on", "j1", "--depends-on", next(name for name in of if of[name] != of["j1"]))
+    _, err = laptop.call("add", "--id", "x", "--cmd", "true", "--gpus", "0", *both, code=2)
+    assert "a job that is added can only wait for jobs of one host: x depends on jobs of 2 hosts" in err

@@ -74,6 +74,7 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
     assert following.stderr.readline() == f"run {run_id}, job a\n"
     host.stop()
     assert "-- a: unreachable: root@127.0.0.1" in following.stderr.readline()
+    assert f"{run_id}: gpu-a: unreachable, so its state is unknown: " in laptop.call("pause", code=1)[1]
     for attempt in (1, 2):  # two attempts end while nobody can look
         (workspace(host) / f"go{attempt}").touch()
         runs_as(host, run_id, "a", attempt + 1)
