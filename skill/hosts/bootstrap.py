@@ -381,29 +381,32 @@ finally:
 def in_passing(
     host: Host, facts: Facts, made: Bundle, name: str, *args: str, stdin: bytes = b"", timeout: float = 60.0
 ) -> CommandResult | Unreachable:
-    """Run `queue_manager.NAME` on a host that has a Python, from its runtime or, if that is missing, from a temporary
-    one. Leaves nothing on the host."""
+    """Run `queue_manager.NAME`, which may need no compiled part, on a host that has a Python: from its runtime or, if
+    that is missing, from a temporary file. Leaves nothing on the host."""
     assert facts.python is not None
     if made.digest in facts.runtimes:
         return host.run(module(None, facts.python.path, made.digest, name, *args), stdin=stdin, timeout=timeout)
-    argv = [facts.python.path, "-I", "-S", "-B", "-c", _IN_PASSING, str(len(made.data)), f"queue_manager.{name}", *args]
-    return host.run(argv, stdin=made.data + stdin, timeout=timeout)
+    data = made.zipped
+    argv = [facts.python.path, "-I", "-S", "-B", "-c", _IN_PASSING, str(len(data)), f"queue_manager.{name}", *args]
+    return host.run(argv, stdin=data + stdin, timeout=timeout)
 
 
-# Compiled parts cannot be loaded from a file system that is mounted noexec, as /tmp is on some hosts.
+# A file, and not the memory alone: what is run may start a Python of its own that imports from it, too. What comes
+# behind it is for what is run, so that not a byte more is read.
 _IN_PASSING = """\
-import io, os, subprocess, sys, tarfile, tempfile
-size = int(sys.argv[1])
-data = sys.stdin.buffer.read(size)
-rest = sys.stdin.buffer.read()
-def serves(folder):
-    return os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & os.ST_NOEXEC
-home = os.path.expanduser("~")
-place = next((one for one in (tempfile.gettempdir(), "/var/tmp", home) if os.path.isdir(one) and serves(one)), None)
-with tempfile.TemporaryDirectory(dir=place) as folder:
-    safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-    tarfile.open(fileobj=io.BytesIO(data)).extractall(folder, **safe)
-    sys.exit(subprocess.run([sys.executable, "-E", "-s", "-S", "-B", folder] + sys.argv[2:], input=rest).returncode)
+import sys, tempfile, zipimport
+left = int(sys.argv[1])
+with tempfile.NamedTemporaryFile(suffix=".zip") as file, open(0, "rb", buffering=0, closefd=False) as given:
+    while left:
+        data = given.read(min(left, 1 << 20))
+        if not data:
+            sys.exit("the transfer was cut off")
+        file.write(data)
+        left -= len(data)
+    file.flush()
+    sys.argv[:2] = [file.name]
+    sys.path.insert(0, file.name)
+    exec(zipimport.zipimporter(file.name).get_code("__main__"), {"__name__": "__main__"})
 """
 
 

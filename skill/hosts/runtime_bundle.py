@@ -83,6 +83,17 @@ class Bundle:
                 archive.addfile(info, io.BytesIO(self.files[name]))
         return gzip.compress(buffer.getvalue(), 6, mtime=0)
 
+    @functools.cached_property
+    def zipped(self) -> bytes:
+        """A zip from which Python runs what needs no compiled part: all that looks at a host and keeps nothing
+        there."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in sorted(self.files.items()):
+                if not name.startswith("psutil/"):
+                    archive.writestr(name, data)
+        return buffer.getvalue()
+
 
 def bundle(machine: str, libc: str, cache: Path | None = None) -> Bundle:
     """Build the runtime for a kind of host. `machine`: as uname -m says; `libc`: "glibc 2.36"; `cache`: folder of

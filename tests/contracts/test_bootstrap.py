@@ -347,12 +347,23 @@ def test_a_runtime_runs_where_all_that_a_manager_needs_later_is_there(monkeypatc
 
 
 def test_in_passing_nothing_is_left(server: Sshd, host: Host) -> None:
+    temporary = server.root / "temporary"
+    temporary.mkdir()
+    server.variables["TMPDIR"] = str(temporary)
+    server._write_config()
     facts = look(host)
     made = bootstrap.bundle_for(facts)
     result = bootstrap.in_passing(host, facts, made, "probe", "--path", "/")
     assert isinstance(result, CommandResult)
     assert json.loads(result.out)["path"] == "/"
-    assert list(server.home.iterdir()) == []
+    result = bootstrap.in_passing(host, facts, made, "agents")
+    assert isinstance(result, CommandResult)
+    assert json.loads(result.out) == {"agents": []}
+    argv = [PYTHON, "-I", "-S", "-B", "-c", bootstrap._IN_PASSING, str(len(made.zipped)), "queue_manager.probe"]
+    result = host.run(argv, stdin=made.zipped[:-1])
+    assert isinstance(result, CommandResult)
+    assert (result.code, result.out, result.err) == (1, b"", "the transfer was cut off\n")
+    assert [*server.home.iterdir(), *temporary.iterdir()] == []
 
 
 # -- the run ----------------------------------------------------------------------------------------------------------
