@@ -69,6 +69,17 @@ def laptop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Laptop]:
     made.close()
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.SlurmCluster]:
+    """A Slurm cluster for all tests of a worker, each of which clears it. Two nodes are idle, and no job is there."""
+    made = slurm_cluster.SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
 # Random examples say what has to be mended, and may not keep a change from landing that has nothing to do with them:
 # without WAVEQUEUE_DEEP each run tries the same ones. How long one takes says nothing, on a machine that is busy.
 settings.register_profile(

@@ -29,7 +29,10 @@ _ENVIRONMENT = dict(os.environ)
 """That of the tests: while one runs, it may have a home of its own, and what has that home is killed at its end."""
 _FOUND = ("PYTHONPATH", str(ROOT))
 """Where whoever forks finds all modules."""
-_LATER = ("hashlib", "encodings.ascii", "queue_manager.__main__", "queue_manager.core.diagnosis")
+_LATER = (
+    "hashlib", "encodings.ascii", "queue_manager.__main__", "queue_manager.core.diagnosis", "queue_manager.core.eta",
+    "queue_manager.slurm.engine",
+)  # fmt: skip
 """What a manager imports once it needs it."""
 _MOST = 1 << 20
 """Bytes of one request: arguments and an environment."""

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _NUMBERS = itertools.count()
+_PORT = 16817
+"""Of slurmctld."""
 _CLIENTS = ("sbatch", "squeue", "scancel", "scontrol", "sinfo", "sdiag", "sacct", "srun")
 _CONF = """\
 ClusterName=wq
@@ -34,7 +36,7 @@ SlurmctldPidFile={base}/run/slurmctld.pid
 SlurmdPidFile={base}/run/slurmd-%n.pid
 SlurmctldLogFile={base}/slurmctld.log
 SlurmdLogFile={base}/slurmd-%n.log
-SlurmctldPort=16817
+SlurmctldPort={port}
 SlurmdPort=16818
 MpiDefault=none
 ProctrackType=proctrack/{tracks}
@@ -117,6 +119,7 @@ class SlurmCluster:
             "tracks": "cgroup" if limits_memory else "linuxproc",
             "limits": "cgroup" if limits_memory else "none",
             "nodes": self.nodes,
+            "port": _PORT,
         }
 
     @property
@@ -165,8 +168,15 @@ class SlurmCluster:
         self.until(lambda: self.sinfo().count("idle") == 2, "both nodes are idle")
 
     def start_controller(self) -> None:
-        """Start slurmctld, from the state that it has."""
+        """Start slurmctld, from the state that it has, and return once it can be asked."""
         self._inside("slurmctld", "-f", str(self.base / "etc/slurm.conf"))
+        self.until(self._listens, "slurmctld listens")  # a slurmd that it does not hear tries again after a second
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError):
+            listening = Path(f"/proc/{self._pid('slurmctld')}/net/tcp").read_text()
+            return f":{_PORT:04X} 00000000:0000 0A" in listening
+        return False
 
     def lose_jobs(self) -> None:
         """Kill slurmctld, and start it as one that knows of no job: it gives their IDs out again."""
@@ -207,8 +217,7 @@ class SlurmCluster:
     def down(self) -> None:
         """Cancel all jobs and end all daemons; nothing of the cluster is left running."""
         with contextlib.suppress(subprocess.SubprocessError, OSError):
-            self.call("scancel", "--user=root", timeout=20)
-            self.until(lambda: not self.call("squeue", "-h").strip(), "no job is left", 20)
+            self._cancel_all(20)
         for daemon in ("slurmctld", *(f"slurmd-{node}" for node in self.nodes), "munged"):
             self.kill(daemon, signal.SIGTERM)
         self._end_the_rest()
@@ -242,6 +251,11 @@ class SlurmCluster:
         except subprocess.CalledProcessError:
             return ""
 
+    def clear(self) -> None:
+        """Leave the cluster to the next test as this one has found it: repaired, and without a job."""
+        self.repair()
+        self._cancel_all()
+
     def repair(self) -> None:
         """Have all that was killed run again, and both nodes take jobs."""
         if not self.runs("slurmctld"):
@@ -251,11 +265,19 @@ class SlurmCluster:
                 self.start_node(node)
         self.until(self._resume, "both nodes take jobs")
 
+    def _cancel_all(self, seconds: float = 60.0) -> None:
+        if self._jobs():
+            self.call("scancel", "--user=root", timeout=seconds)
+            self.until(lambda: not self._jobs(), "no job is left", seconds)
+
+    def _jobs(self) -> str:
+        return self.call("squeue", "-h").strip()
+
     def _resume(self) -> bool:
         """Resume what was drained or down. Returns whether nothing is."""
         states = dict(line.split() for line in self.sinfo().splitlines())
         bad = [node for node, state in states.items() if state not in ("idle", "mixed", "allocated", "completing")]
-        for node in bad:
+        for node in (node for node in bad if states[node].startswith(("down", "drain"))):
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
         return len(states) == 2 and not bad
@@ -267,10 +289,11 @@ class SlurmCluster:
     def until(holds: object, what: str, seconds: float = 60.0) -> None:
         """Wait until a condition holds. Raises AssertionError that says which."""
         assert callable(holds)
-        end = time.monotonic() + seconds
+        begin = time.monotonic()
         while not holds():
-            assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-            time.sleep(0.02)
+            past = time.monotonic() - begin
+            assert past < seconds, f"not within {seconds:g} s: {what}"
+            time.sleep(max(0.02, past / 10))
 
 
 def _is_zombie(pid: int) -> bool:

@@ -23,7 +23,7 @@ from tests.slurm_cluster import SlurmCluster
 ARRAY = 4
 """Tasks of one array at most."""
 POLL = 0.05
-REAL = [] if slurm_cluster.missing() else ["real"]
+REAL = [] if slurm_cluster.missing() else ["cluster"]
 
 
 class Slurm:
@@ -54,8 +54,8 @@ class Slurm:
         assert run.finish() == code, run.story()
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+@pytest.fixture
+def small_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     made = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster", max_array=ARRAY)
     try:
         made.up()
@@ -77,17 +77,15 @@ def slurm(tmp_path: Path) -> Iterator[Slurm]:
 
 @pytest.fixture
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Slurm]:
-    """A run on the fake or on the real cluster, as the parameter says."""
+    """A run on the fake or on a real cluster, whose fixture the parameter names."""
     if request.param == "fake":
         yield request.getfixturevalue("slurm")
         return
-    cluster: SlurmCluster = request.getfixturevalue("cluster")
+    cluster: SlurmCluster = request.getfixturevalue(request.param)
     world = World(tmp_path, cluster.environment)
     yield Slurm(world, None)
-    world.close_processes()
-    cluster.call("scancel", "--user=root")
-    cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "no job is left")
     world.close()
+    cluster.clear()
 
 
 on_both = pytest.mark.parametrize("both", ["fake", *REAL], indirect=True)
@@ -125,7 +123,7 @@ def conditions(run: Run) -> str:
 # -- where nothing breaks ---------------------------------------------------------------------------------------------
 
 
-@on_both
+@pytest.mark.parametrize("both", ["fake", *(f"small_{name}" for name in REAL)], indirect=True)
 def test_all_run_once_in_arrays_as_large_as_the_cluster_takes(both: Slurm) -> None:
     run = both.run(*(job(f"j{n}", "true") for n in range(2 * ARRAY + 1)), job("fails", "exit 3"))
     both.finish(run, 3)

@@ -24,24 +24,12 @@ from tests.laptop import ran as ran_on
 from tests.slurm_cluster import SlurmCluster
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    made = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
-
-
 @pytest.fixture
 def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
     made = World(tmp_path, cluster.environment)
     yield made
-    made.close_processes()
-    cluster.call("scancel", "--user=root")
-    cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "no job is left")
     made.close()
+    cluster.clear()
 
 
 SECTION = "## From login to results"

@@ -25,25 +25,13 @@ TOTAL = 20000
 """MiB of each GPU: room for six of them."""
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    made = SlurmCluster(tmp_path_factory.mktemp("slurm") / "cluster")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.down()
-
-
 @pytest.fixture
 def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
     standin = Standin(tmp_path, nvml.cards(4, TOTAL))
     made = World(tmp_path, {**cluster.environment, **standin.env})
     yield made
-    made.close_processes()
-    cluster.call("scancel", "--user=root")
-    cluster.until(lambda: not cluster.call("squeue", "-h").strip(), "no job is left")
     made.close()
+    cluster.clear()
 
 
 def small(name: str, cmd: str = "true", allocations: int = 2, mib: int = NEED, **fields: object) -> JobSpec:
