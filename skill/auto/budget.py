@@ -35,7 +35,10 @@ class Room(NamedTuple):
 def room(campaign: Campaign) -> Room:
     """Return what is left of the limits after what was spent and what is in flight. An unknown cost counts as the
     amount that was reserved for it."""
-    limits, gpu, agent = campaign.config.limits, campaign.gpu_spent.committed, campaign.agent_spent.committed
+    limits = campaign.config.limits
+    if limits.max_gpu_usd is limits.max_agent_usd is limits.max_usd is None:
+        return Room(None, None, None)
+    gpu, agent = campaign.gpu_spent.committed, campaign.agent_spent.committed
     return Room(
         None if limits.max_gpu_usd is None else limits.max_gpu_usd - gpu,
         None if limits.max_agent_usd is None else limits.max_agent_usd - agent,

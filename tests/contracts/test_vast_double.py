@@ -30,9 +30,10 @@ COMMAND = ROOT / ".venv" / "vastai" / "bin" / "vastai"
 
 
 _STARTED = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 import vastai.cli.commands, vastai.cli.main
 vastai.cli.commands.register_all_commands(vastai.cli.main.parser)
+gc.freeze()
 for line in sys.stdin:
     arguments, variables, streams = json.loads(line)
     child = os.fork()
