@@ -37,7 +37,8 @@ ALL = ["out1", "out2", "out3", "out4"]
 
 
 def test_one_command_from_nothing_to_results_at_home_and_nothing_rented(account: Account) -> None:
-    """The demo spec of the repository."""
+    """The demo spec of the repository, on a machine that has nothing."""
+    account.hosts.new = True
     manifests = account.laptop.project / "manifests"
     copy_manifests(manifests)
     demo = ("up", "manifests/demo.yaml", "--poll", "0.1")
@@ -108,8 +109,6 @@ def kill_at(account: Account, name: str, moment: Callable[[], bool]) -> None:
 def test_killed_at_ten_points_and_run_again_there_is_never_more_than_one_instance_and_none_is_left(
     account: Account,
 ) -> None:
-    """On a machine that has nothing."""
-    account.hosts.new = True
     account.laptop.spec(WAITING)
     account.double.world.plans.append(["provisioning", "loading", "loading", "running"])
     points = moments(account)
