@@ -14,7 +14,7 @@ import pytest
 from skill.hosts import package_list
 
 COMMIT = "3f9c2d1a7b0e5b21c09e3f9c2d1a7b0e5b21c09e"
-PLAIN = ["a-b==1.0", "Torch_Extra==2.1.0rc1.post2+cu118.0a", "x==2!1.0.dev3"]
+PLAIN = ["a-b==1.0", "flat==1", "nested==2", "Torch_Extra==2.1.0rc1.post2+cu118.0a", "x==2!1.0.dev3"]
 
 
 class Environment:
@@ -59,7 +59,12 @@ def environment(tmp_path: Path) -> Environment:
     made = Environment(tmp_path)
     for line in PLAIN:
         name, version = line.split("==")
-        made.add(name, version)
+        if name not in ("flat", "nested"):
+            made.add(name, version)
+    written = "Metadata-Version: 1.0\nSummary: none\n  Name: folded\nname: {}\nVersion: {}\n\nName: described\n"
+    (made.site / "flat-1.egg-info").write_text(written.format("flat", 1))  # as distutils installs
+    (made.site / "nested-2.egg-info").mkdir()
+    (made.site / "nested-2.egg-info" / "PKG-INFO").write_text(written.format("nested", 2))
     for name in ("pip", "argparse", "~orch"):  # which pip does not list either
         made.add(name, "1")
     made.add_later("A.b", "9")  # which "a-b" hides
@@ -80,8 +85,9 @@ def test_pip_itself_lists_what_is_listed_without_it(environment: Environment) ->
         PLAIN[0],
         "# Editable install with no version control (edited==1.0)",
         f"-e {environment.root}",
+        PLAIN[1],
         f"from-git @ git+https://example.com/g.git@{COMMIT}",
-        *PLAIN[1:],
+        *PLAIN[2:],
     ]
 
 
@@ -97,4 +103,4 @@ def test_pip_is_asked_for_what_it_writes_in_another_way(environment: Environment
 
 def test_where_there_is_no_pip_names_and_versions_are_listed(environment: Environment) -> None:
     environment.add("odd", "1.0-alpha", {"url": "https://example.com/odd", "archive_info": {}})
-    assert environment.packages() == [PLAIN[0], "odd==1.0-alpha", *PLAIN[1:]]
+    assert environment.packages() == sorted([*PLAIN, "odd==1.0-alpha"], key=str.lower)
