@@ -139,17 +139,17 @@ def added_by_the_supervisor(shown: list[str]) -> list[str]:
 
 
 TOY = """
-import argparse, json, pathlib
-parser = argparse.ArgumentParser()
-for name in ("--lr", "--seed", "--n_hidden", "--teacher", "--out"):
-    parser.add_argument(name)
-given = parser.parse_args()
-if given.teacher:
-    json.loads(pathlib.Path(given.teacher).read_text())
-pathlib.Path(given.out).parent.mkdir(parents=True, exist_ok=True)
-pathlib.Path(given.out).write_text(json.dumps({"loss": float(given.lr or given.n_hidden or 1) + int(given.seed or 0)}))
+import os, sys
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert given.keys() <= {"--lr", "--seed", "--n_hidden", "--teacher", "--out"}, given
+if "--teacher" in given:
+    assert "loss" in open(given["--teacher"]).read()
+os.makedirs(os.path.dirname(given["--out"]), exist_ok=True)
+loss = float(given.get("--lr") or given.get("--n_hidden", 1)) + int(given.get("--seed", 0))
+with open(given["--out"], "w") as file:
+    file.write('{"loss": %s}' % loss)
 """
-"""A script that takes what those of SKILL.md take."""
+"""A script that takes what those of SKILL.md take, and imports nothing: it runs two dozen times."""
 
 
 def has_scripts_of_the_skill(place: Path) -> None:
