@@ -18,6 +18,8 @@ from tests.e2e.test_cli import Desk
 from tests.laptop import Laptop, finish, workspace
 
 SHOWN = ("queue_state.json", "summary.md", "queue_mgr.log", "alerts.jsonl")
+UMASKS = [0o000, 0o077]
+"""That which takes nothing away and that which takes all: what 022 would show, the first one shows as well."""
 SPEC = """
 project: small
 cwd: code
@@ -45,7 +47,7 @@ def faults(top: Path) -> Iterator[str]:
                 yield f"{path} {mode:o}, not {wanted:o}"
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", UMASKS)
 def test_on_this_machine(world: World, umask: int) -> None:
     desk = Desk(world)
     (desk.place / "code").mkdir()
@@ -69,7 +71,7 @@ def test_on_this_machine(world: World, umask: int) -> None:
     assert [fault for place in places for fault in faults(place)] == []
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("umask", UMASKS)
 def test_on_a_host(laptop: Laptop, umask: int) -> None:
     host = laptop.host("gpu-a", new=umask == 0)
     (host.home / "greeting").write_text(f"umask {umask:03o}\n")
