@@ -339,7 +339,7 @@ def damaged(change: Callable[[dict[str, Any]], object]) -> bytes:
     return json.dumps(made).encode()
 
 
-def many(made: dict[str, Any], jobs: int = 60_000) -> None:
+def many(made: dict[str, Any], jobs: int) -> None:
     made["jobs"] = [{**made["jobs"][0], "id": f"j{n}"} for n in range(jobs)]
 
 
@@ -363,7 +363,7 @@ STATES: dict[str, bytes | Callable[[dict[str, Any]], object]] = {
     "fewer attempts than none": lambda made: made["jobs"][0].update(attempts=-1),
     "a month 13": lambda made: made["meta"].update(updated="2026-13-45T99:99:99Z"),
     "an end that is no time": lambda made: made["jobs"][0].update(completed="soon"),
-    "jobs that nobody submitted": many,
+    "jobs that nobody submitted": lambda made: many(made, 20_000),
 }
 """What a host may send for its state, each after a good one: bytes, or what changes a good one."""
 

@@ -69,7 +69,8 @@ class Pull:
         return made._replace(**fields)
 
     def command(self) -> list[str]:
-        return ["env", f"HOME={self.home}", f"PYTHONPATH={ROOT}", sys.executable, "-m", "queue_manager.remote", "send"]
+        variables = (f"HOME={self.home}", f"PYTHONPATH={ROOT}")
+        return ["env", *variables, sys.executable, "-S", "-m", "queue_manager.remote", "send"]
 
     def pull(self, *patterns: str, **fields: Any) -> Received:
         return self.take(self.command(), self.request(*patterns, **fields))
