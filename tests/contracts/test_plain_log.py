@@ -124,7 +124,7 @@ for n in itertools.count():
 
 
 def test_killed_at_any_moment_it_leaves_the_old_log_or_the_new_one(directory: RunDir) -> None:
-    old = b"".join(b"line %d\r\n" % n for n in range(300_000))
+    old = b"".join(b"line %d\r\n" % n for n in range(100_000))
     log, new = write(directory, 1, old), old.replace(b"\r\n", b"\n")
     for count in range(12):
         process = subprocess.Popen([sys.executable, "-c", LOOP, str(log)], stdout=subprocess.PIPE)
