@@ -1,18 +1,18 @@
-"""`wavequeue mcp` as a program on pipes: two clients at once, and a client that is killed."""
+"""`wavequeue mcp` as a program on pipes: two clients at once, one of which is killed."""
 
 from __future__ import annotations
 
 import json
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import anyio
 import psutil
+import pytest
 from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
 from mcp_types import TextContent
 
 from tests.e2e.runs import PATIENCE, World, lives, pause, wait_for
@@ -25,23 +25,20 @@ jobs:
 """.replace("PAUSE", pause())
 RUN = {"change": "run", "spec": "spec.yaml"}
 CLIENT = """
-import os, sys
-import anyio
-from mcp import Client, StdioServerParameters
+import subprocess, sys, threading
 
-RUN = {"change": "run", "spec": "spec.yaml"}
+def copy(source, to):
+    while data := source.read1():
+        to.write(data)
+        to.flush()
 
-async def main():
-    server = StdioServerParameters(command=sys.executable, args=["-m", "skill", "mcp"], env=dict(os.environ))
-    async with Client(server) as client:
-        async def tell(progress, total, message):
-            print("waits", flush=True)
-        shown = await client.call_tool("preview", {"change": RUN})
-        await client.call_tool("apply", {"change": RUN, "token": shown.content[0].text[-16:]})
-        await client.call_tool("wait", {"timeout_s": 3000}, progress_callback=tell)
-
-anyio.run(main)
+command = [sys.executable, "-m", "skill", "mcp"]
+with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+    threading.Thread(target=copy, args=(server.stdout, sys.stdout.buffer)).start()
+    copy(sys.stdin.buffer, server.stdin)
+    server.stdin.close()
 """
+"""A client's process, which holds the pipes of its server. What it asks comes from the test."""
 
 
 def work(world: World) -> Path:
@@ -51,10 +48,8 @@ def work(world: World) -> Path:
     return folder
 
 
-def server(world: World, folder: Path) -> StdioServerParameters:
-    return StdioServerParameters(
-        command=sys.executable, args=["-m", "skill", "mcp"], env=world.environment, cwd=str(folder)
-    )
+def started_by(world: World, folder: Path, *arguments: str) -> StdioServerParameters:
+    return StdioServerParameters(command=sys.executable, args=list(arguments), env=world.environment, cwd=str(folder))
 
 
 async def call(client: Client, name: str, **arguments: Any) -> str:
@@ -69,7 +64,8 @@ def token_in(answer: str) -> str:
     return found[1]
 
 
-def test_two_clients_share_a_run_that_one_previews_and_the_other_starts(world: World) -> None:
+def test_of_two_clients_one_previews_a_run_the_other_starts_it_and_is_killed(world: World) -> None:
+    """It takes its server along, but not the run."""
     folder = work(world)
 
     async def steps() -> None:
@@ -79,34 +75,40 @@ def test_two_clients_share_a_run_that_one_previews_and_the_other_starts(world: W
             progress_calls.append((progress, total, message))
             (folder / "stop").touch()
 
-        async with Client(server(world, folder)) as one, Client(server(world, folder)) as two:
+        first, second = started_by(world, folder, "-m", "skill", "mcp"), started_by(world, folder, "-c", CLIENT)
+        async with Client(first) as one:
             assert "preview" in [tool.name for tool in (await one.list_tools()).tools]
             token = token_in(await call(one, "preview", change=RUN))
-            assert "call preview first" in await call(two, "apply", change=RUN)
-            assert (await call(two, "apply", change=RUN, token=token)).startswith("started small-")
-            assert "was used already" in await call(one, "apply", change=RUN, token=token)
+            async with Client(second) as two:
+                assert "call preview first" in await call(two, "apply", change=RUN)
+                assert (await call(two, "apply", change=RUN, token=token)).startswith("started small-")
+                assert "was used already" in await call(one, "apply", change=RUN, token=token)
+                serving = await wait_until_killed(two)
+            wait_for(lambda: not lives(serving), say="the end of the server")
             waited = await one.call_tool("wait", {"timeout_s": PATIENCE}, progress_callback=tell)
             (content,) = waited.content
             assert isinstance(content, TextContent)
             ended = json.loads(content.text)
             assert (ended["why"], ended["counts"]) == ("ended", {"completed": 2})
             assert progress_calls[0][:2] == (0, 2)
-            assert "ended\n" in await call(two, "logs", job="one")
+            assert "ended\n" in await call(one, "logs", job="one")
 
     anyio.run(steps)
 
 
-def test_a_client_that_is_killed_takes_its_server_along_and_not_the_run(world: World) -> None:
-    folder = work(world)
+async def wait_until_killed(client: Client) -> int:
+    """Have a client wait for the run, and kill its process then. Returns the pid of its server."""
+    calls: list[tuple[float, float | None, str | None]] = []
+    servers: list[int] = []
 
-    command = [sys.executable, "-c", CLIENT]
-    with subprocess.Popen(command, cwd=folder, env=world.environment, stdout=subprocess.PIPE, text=True) as client:
-        assert client.stdout is not None
-        assert client.stdout.readline() == "waits\n"
-        (serving,) = [one for one in psutil.Process(client.pid).children() if "mcp" in one.cmdline()]
-        client.send_signal(signal.SIGKILL)
-    wait_for(lambda: not lives(serving.pid), say="the end of the server")
-    (folder / "stop").touch()
-    (state,) = folder.glob("experiment_queue/*/queue_state.json")
-    wait_for(lambda: json.loads(state.read_text())["meta"]["manager"] == "finished", say="the end of the run")
-    assert json.loads(state.read_text())["counts"]["completed"] == 2
+    async def kill(progress: float, total: float | None, message: str | None) -> None:
+        calls.append((progress, total, message))
+        if len(calls) == 1:
+            (holder,) = [one for one in psutil.Process().children() if CLIENT in one.cmdline()]
+            servers.extend(one.pid for one in holder.children())
+            holder.kill()
+
+    with pytest.raises(MCPError, match="closed"):
+        await client.call_tool("wait", {"timeout_s": 3000}, progress_callback=kill)
+    (serving,) = servers
+    return serving
