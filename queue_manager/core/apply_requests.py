@@ -28,7 +28,7 @@ def carry_out(state: QueueState, request: Request, turn: Turn) -> ev.RequestTake
     unknown = [job for job in request.jobs if job not in state.order_of]
     if unknown:
         return ev.RequestTaken(request.id, False, f"there is no job {', '.join(unknown[:5])}; nothing was changed")
-    jobs = [state.job(job_id) for job_id in request.jobs]
+    jobs = [state.job(job_id) for job_id in dict.fromkeys(request.jobs)]  # one that is named twice is changed once
     if request.verb == "accept":
         return _accept(jobs, request, turn)
     act = {"cancel": _cancel, "retry": _retry, "skip": _skip}[request.verb]

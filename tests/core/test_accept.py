@@ -61,3 +61,16 @@ def test_a_cancelled_job_that_has_run_can_be_accepted() -> None:
 def test_the_request_crosses_the_wire_whole(changes: dict[str, Any]) -> None:
     asked = Request("acc", "accept", ("a",), changes=changes, by="ada@laptop", reason="a typo")
     assert decode_request(encode_request(asked)) == asked
+
+
+def test_a_job_that_is_named_twice_is_changed_once() -> None:
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, Plan(1.0, 1))
+    run_to_end(host, manager)
+    assert accept(host, manager, "a", "a") == Answer("acc", True, "accepted as it is: 1 job", ("a",))
+    host, manager = world(spec("a"))
+    host.plan_of = with_plans({}, Plan(1e9))
+    turns(host, manager, 2)
+    host.inbox = [Request("c", "cancel", ("a", "a"))]
+    turns(host, manager, 1)
+    assert host.answers["c"] == Answer("c", True, "cancelled: 1 job", ("a",))
