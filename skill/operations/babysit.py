@@ -20,7 +20,7 @@ from skill.common.files import MOST, write_whole
 from skill.operations import recover_elsewhere
 from skill.reports import cells, checks, explain, status_file
 from skill.reports.checks import Check
-from skill.runs import digest
+from skill.runs import digest, logs
 from skill.runs.access import RunAccess
 from skill.runs.digest import Row
 from skill.runs.directory import Document, Run
@@ -267,11 +267,9 @@ def _log_of(there: RunAccess, found: Check) -> tuple[str, ...]:
     """Return the log lines that show what is wrong with a job; none where nothing is wrong."""
     if not found.flags or not found.attempt:
         return ()
-    with contextlib.suppress(
-        FailedError, OSError
-    ):  # unreachable host or missing log: the alert is reported without lines
-        known = there.evidence(found.job, _LINES)
-        return tuple(explain.excerpt(known.log, found.flags[-1] if found.flags else ""))
+    # Unreachable host or missing log: the alert is reported without lines.
+    with contextlib.suppress(FailedError, UseError, OSError):
+        return tuple(explain.excerpt(logs.last_lines(there, found.job, _LINES), found.flags[-1]))
     return ()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from queue_manager.core.layout import LOCAL_RUNS
-from queue_manager.core.terminal_text import one_line
 from skill.common.errors import FailedError, UseError
 from skill.research import evidence, evidence_files, progress, projects
 from skill.research.dispatch import DONE, RUNNING
@@ -101,12 +101,9 @@ def _check(record: Record, row: Mapping[str, Any], document: Document, there: Ru
 
 def _last_line(there: RunAccess, job: str) -> str:
     """The last line in the log of a job; empty where it cannot be read: the job has ended all the same."""
-    try:
-        data = b"".join(piece.data for piece in there.log(job, None, 1, follow=False).pieces)
-    except (FailedError, UseError):
-        return ""
-    lines = logs.plain(data).splitlines()
-    return one_line(lines[-1]) if lines else ""
+    with contextlib.suppress(FailedError, UseError):
+        return "".join(logs.last_lines(there, job, 1)[-1:])
+    return ""
 
 
 def _keep_evidence(

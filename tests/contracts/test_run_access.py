@@ -20,7 +20,7 @@ from queue_manager.remote import control
 from skill.common.errors import FailedError, UseError
 from skill.hosts.connection import Host, Unreachable
 from skill.hosts.registry import Worker
-from skill.runs import assignment, local_manager, requests
+from skill.runs import assignment, local_manager, logs, requests
 from skill.runs.access import RunAccess
 from skill.runs.assignment import SUBMITTED, Assigned, Part
 from skill.runs.directory import Run
@@ -106,6 +106,7 @@ def check_completed(there: RunAccess, name: str, line: str) -> None:
     assert row["status"] == "completed"
     known = there.evidence(name, 10)
     assert list(known.log[-1:]) == last
+    assert logs.last_lines(there, name, 1) == last
     assert {spec.id for spec in known.manifest.jobs} >= {name}
     assert [type(record.event).__name__ for record in known.records][-1] == "AttemptEnded"
     for follow in (False, True):
