@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from skill.operations import submission, submit
 from skill.runs import assignment
 from skill.runs.directory import Run
 from tests.e2e.runs import pause, wait_for
+from tests.forked import Forked
 from tests.laptop import Laptop, finish, state
 from tests.sshd import Sshd
 
@@ -122,7 +125,7 @@ def bury(host: Sshd) -> Path:
     return host.home.rename(host.root / "buried")
 
 
-def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
+def test_a_host_that_is_gone_for_good_is_given_up_by_watch_and_its_jobs_run_by_the_other(
     laptop: Laptop, two: tuple[Sshd, Sshd], half: Run
 ) -> None:
     a, b = two
@@ -134,12 +137,13 @@ def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
     assert "gpu-a gets 2 jobs: j4, j5" in err
     assert "add --yes" in err
     assert part(half, "gpu-b").state == assignment.SUBMITTED, "nothing is concluded before a person says so"
-    out, err = laptop.call("rescue", "--from", "gpu-b", "--yes")
-    assert f"{half.id}: gpu-b is given up, 2 jobs moved" in out
-    assert "1 job completed there and are not run again" in err
+    watching = laptop.start("watch", "--after", "2s")  # which says so
+    wait_for(lambda: part(half, "gpu-b").state == assignment.LOST, say="gpu-b to be given up")
     assert re.search(r"^ gpu-b  given up, 2 jobs moved  1/1 ", laptop.call("status")[0], re.MULTILINE)
     let(a, 2, 4, 5)
-    laptop.call("watch")
+    out, err = watching.communicate(timeout=150)
+    assert watching.returncode == 0, (out, err)
+    assert "gpu-b has been unreachable for 2.0 s" in err
     assert json.loads(laptop.call("pull", "--json")[0])["ended"]
     assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
     assert began(a.home, buried) == {"began1": 1, "began2": 1, "began3": 1, "began4": 2, "began5": 2}
@@ -147,37 +151,28 @@ def test_a_host_that_is_gone_for_good_has_its_jobs_run_by_the_other(
     assert "nothing to do" in laptop.call("rescue", "--from", "gpu-b")[0]
 
 
-def test_killed_at_any_point_of_it_a_rescue_ends_the_same(laptop: Laptop, two: tuple[Sshd, Sshd], half: Run) -> None:
+def _killed(laptop: Laptop, run: Run, arguments: tuple[str, ...], seconds: float, later: float) -> Forked:
+    """Kill a command so many seconds after its begin, or `later` seconds after it has written down where jobs are."""
+    path = assignment.path(run)
+    before = path.read_bytes()
+    process = laptop.start(*arguments)
+    until = time.monotonic() + seconds
+    while process.poll() is None and path.read_bytes() == before and time.monotonic() < until:
+        time.sleep(0.01)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(later)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return process
+
+
+def test_killed_at_any_point_of_it_a_rescue_ends_the_same_and_a_host_that_comes_back_stops_what_others_do_now(
+    laptop: Laptop, two: tuple[Sshd, Sshd], half: Run
+) -> None:
     a, b = two
     c = laptop.host("gpu-c")
-    buried = bury(b)
-    arguments = ("rescue", half.id, "--from", "gpu-b", "--host", "gpu-c", "--host", "gpu-a", "--yes")
-    delays = iter(0.3 + 0.15 * n for n in range(100))
-    while True:
-        process = laptop.start(*arguments)
-        try:
-            process.communicate(timeout=next(delays))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            continue
-        assert process.returncode == 0
-        break
-    assert {name: part(half, name).own() for name in ("gpu-a", "gpu-c")} == {
-        "gpu-a": ("j1", "j2", "j5"),
-        "gpu-c": ("j4",),
-    }
-    let(a, 2, 5)
-    let(c, 4)
-    laptop.call("watch")
-    assert json.loads(laptop.call("pull", "--json")[0])["ended"]
-    assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
-    assert began(a.home, c.home, buried) == {"began1": 1, "began2": 1, "began3": 1, "began4": 2, "began5": 2}
-
-
-def test_a_host_that_comes_back_stops_what_others_do_now(laptop: Laptop, two: tuple[Sshd, Sshd], half: Run) -> None:
-    a, b = two
-    # Both hosts have one process table here, which tells jobs of one run apart by their attempts only.
+    # All hosts have one process table here, which tells jobs of one run apart by their attempts only.
     laptop.call("cancel", "j4", "j5")
     laptop.call("retry", "j4", "j5")
     wait_for(lambda: began(b.home) == {"began3": 1, "began4": 2, "began5": 2}, say="the second attempts")
@@ -185,21 +180,33 @@ def test_a_host_that_comes_back_stops_what_others_do_now(laptop: Laptop, two: tu
         lambda: (statuses(b, half)["j4"], statuses(b, half)["j5"]) == ("running", "running"), say="them to be told"
     )
     laptop.call("status")
-    b.stop()  # its manager and its job go on
-    laptop.call("rescue", "--from", "gpu-b", "--yes")
-    let(a, 2, 4, 5)
-    assert finish(a, half.id) == ["j1", "j2", "j4", "j5"]
+    b.stop()  # its manager and its jobs go on
+    arguments = ("rescue", half.id, "--from", "gpu-b", "--host", "gpu-c", "--host", "gpu-a", "--yes")
+    moments = [0.2, 0.4, 0.6, 0.8, 1.0]  # of which each leaves all as it was: it asks hosts, and writes down nothing
+    for later in itertools.cycle((0.0, 0.0, 0.2)):
+        process = _killed(laptop, half, arguments, moments.pop(0) if moments else 150.0, later)
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert process.returncode == 0
+    assert {name: part(half, name).own() for name in ("gpu-a", "gpu-c")} == {
+        "gpu-a": ("j1", "j2", "j5"),
+        "gpu-c": ("j4",),
+    }
+    let(a, 2, 5)
+    let(c, 4)
+    assert (finish(a, half.id), finish(c, half.id)) == (["j1", "j2", "j5"], ["j4"])
     assert statuses(b, half) == {"j3": "completed", "j4": "running", "j5": "running"}
     b.start()
-    laptop.call("status")
+    assert "given up" in laptop.call("status")[0]
     assert part(half, "gpu-b").revoked
     finish(b, half.id)
     assert statuses(b, half) == {"j3": "completed", "j4": "cancelled", "j5": "cancelled"}
     (workspace(b) / "out4").write_text("twice\n")  # as if that had been too late
     laptop.call("watch")
-    laptop.call("pull")
+    assert json.loads(laptop.call("pull", "--json")[0])["ended"]
     laptop.call("pull", "--host", "gpu-b")
     assert results(laptop) == {f"out{n}": "one\n" for n in NUMBERS}
+    assert began(a.home, b.home, c.home) == {"began1": 1, "began2": 1, "began3": 1, "began4": 3, "began5": 3}
 
 
 def test_what_moved_jobs_and_their_waiters_need_is_brought_to_where_they_are(
@@ -213,34 +220,17 @@ def test_what_moved_jobs_and_their_waiters_need_is_brought_to_where_they_are(
     laptop.call("pull")
     bury(b)
     # t1 is here and is not run again; t2 and s2 go where s1 waits for t1 and t2.
-    out, _ = laptop.call("rescue", "--from", "gpu-b", "--yes", "--json")
+    out, err = laptop.call("rescue", "--from", "gpu-b", "--yes", "--json")
     assert json.loads(out)["jobs"]["moved"] == ["t2", "s2"]
+    assert "1 job completed there and are not run again" in err
     assert not (workspace(a) / "t2").exists()
     let(a, 2)
-
-    def pulled() -> bool:
-        found: dict[str, Any] = json.loads(laptop.call("pull", "--json")[0])
-        return bool(found["ended"])
-
-    wait_for(pulled, say="the end")
+    wait_for(lambda: statuses(a, run)["t2"] == "completed", say="t2")
+    laptop.call("pull")
+    assert finish(a, run.id) == ["s1", "t2", "s2"]
+    assert json.loads(laptop.call("pull", "--json")[0])["ended"]
     assert results(laptop) == {"t1": "wisdom\n", "t2": "wisdom\n", "s1": "wisdom\n" * 2, "s2": "wisdom\n" * 2}
     assert began(a.home) == {"began1": 1, "began2": 1}
-
-
-def test_watch_gives_up_a_host_by_itself_while_another_answers(
-    laptop: Laptop, two: tuple[Sshd, Sshd], half: Run
-) -> None:
-    a, b = two
-    process = laptop.start("watch", "--after", "2s")
-    assert process.stdout is not None
-    process.stdout.readline()
-    bury(b)
-    wait_for(lambda: part(half, "gpu-b").state == assignment.LOST, say="gpu-b to be given up")
-    let(a, 2, 4, 5)
-    out, err = process.communicate(timeout=150)
-    assert process.returncode == 0, (out, err)
-    assert "gpu-b has been unreachable for 2.0 s" in err
-    assert statuses(a, half) == dict.fromkeys(("j1", "j2", "j4", "j5"), "completed")
 
 
 def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
@@ -258,6 +248,7 @@ def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
     )
     b = laptop.host("gpu-b")
     out, err = laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-b", "--yes")
+    assert f"{run.id}: gpu-a is given up, 5 jobs moved" in out
     assert "gpu-b has 5 of its jobs" in out, "j1 completed there, but it was never pulled"
     let(b, *NUMBERS)
     assert finish(b, run.id) == [f"j{n}" for n in NUMBERS]
