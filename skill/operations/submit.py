@@ -40,6 +40,7 @@ from skill.runs.assignment import LOST, SUBMITTED, Assigned, Part
 from skill.runs.code_versions import Push
 from skill.runs.directory import Run
 from skill.runs.open import on_hosts
+from skill.transfer.code_files import CodeFiles
 
 PATIENCE = 3600.0
 """Seconds for one host to receive everything; the code may be large."""
@@ -142,16 +143,18 @@ def finish(
     report: Report = no_report,
     manager: str | None = None,
     facts: Mapping[str, Facts] = MappingProxyType({}),
+    code: CodeFiles | None = None,
 ) -> list[Outcome]:
     """Bring every host of a run to the state in hosts.json, all at once. A failure on one host stops no other. `report`
     is called with how much of the code each has got. `manager`: where it runs, see bootstrap.start. `facts`: of hosts
-    that were asked just now and cannot have anything of this run yet; the others are asked."""
+    that were asked just now and cannot have anything of this run yet; the others are asked. `code`: the files to push,
+    chosen just now; None: they are chosen now."""
     found = assignment.read(run)
     assert found is not None
     with _working_on(run):
         parts = {part.host: part for part in found.parts}
-        code = submission.code() if push else None
-        sent = None if code is None else code.files
+        chosen = (code or submission.code()) if push else None
+        sent = None if chosen is None else chosen.files
         name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,

@@ -110,11 +110,11 @@ def submit_spec(
         estimate, estimate_lines = forecast.document(found), forecast.lines(found, list(checked.prices))
         notes = _carried(checked)
         hosts = [host for host in hosts if host.name in checked.sharing.parts]
-        facts = checked.fresh_facts()
+        facts, code = checked.fresh_facts(), checked.code
     directory.note_submitted(run, Path.home())
     try:
         outcomes = submit.finish(
-            run, made, hosts, push=push, poll=poll, manager=manager, say=say, report=report, facts=facts
+            run, made, hosts, push=push, poll=poll, manager=manager, say=say, report=report, facts=facts, code=code
         )
     finally:
         for host in hosts:

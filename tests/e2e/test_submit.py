@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,6 +27,7 @@ from skill.operations.results import results
 from skill.operations.run_status import run_results, run_status
 from skill.operations.submit_spec import submit_spec
 from skill.runs.open import open_run
+from skill.transfer import code_files
 from tests import in_process, kept_runtime
 from tests.contracts.test_run_access import check_finished
 from tests.e2e.runs import wait_for
@@ -46,8 +48,11 @@ def test_two_hosts_get_code_jobs_and_a_manager_each_and_functions_say_the_same(
         return facts(host, run_id)
 
     monkeypatch.setattr(bootstrap, "facts", counted)
+    chosen = Mock(wraps=code_files.choose)
+    monkeypatch.setattr(code_files, "choose", chosen)
     out, _ = laptop.call("submit", "spec.yaml", "--poll", "0.1", "--host", "gpu-a", "--host", "gpu-b")
     assert sorted(asked) == ["gpu-a", "gpu-b"], "what they are is asked once"
+    assert chosen.call_count == 1, "the files that are sent are chosen once"
     (run_id,) = laptop.runs()
     assert out.startswith(f"{run_id}: 4 jobs\n")
     for name, host in (("gpu-a", a), ("gpu-b", b)):
