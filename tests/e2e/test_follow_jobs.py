@@ -13,7 +13,7 @@ import pytest
 from skill.runs import logs
 from tests.e2e.runs import ROOT, pause, wait_for
 from tests.e2e.terminal import Terminal
-from tests.laptop import WAITING, Laptop, finish, state, workspace
+from tests.laptop import Laptop, finish, state, workspace
 from tests.sshd import Sshd
 
 BOTH = ("--host", "gpu-a", "--host", "gpu-b")
@@ -62,11 +62,12 @@ def runs_as(host: Sshd, run_id: str, job: str, attempt: int) -> dict[str, Any]:
     return found
 
 
-def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeated(laptop: Laptop) -> None:
+def test_of_a_job_the_terminal_is_looked_at_and_its_log_followed_over_attempts_and_a_cut(laptop: Laptop) -> None:
     host = laptop.host("gpu-a")
     laptop.spec(TRIED)
     run_id = laptop.submit()["run_id"]
     runs_as(host, run_id, "a", 1)
+    _look_at_terminal(laptop, host, run_id)
     following = laptop.start("logs", "a", "-f")
     assert following.stdout is not None
     assert following.stderr is not None
@@ -75,6 +76,7 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
     host.stop()
     assert "-- a: unreachable: root@127.0.0.1" in following.stderr.readline()
     assert f"{run_id}: gpu-a: unreachable, so its state is unknown: " in laptop.call("pause", code=1)[1]
+    assert "gpu-a is unreachable: " in laptop.call("attach", "a", code=1)[1]
     for attempt in (1, 2):  # two attempts end while nobody can look
         (workspace(host) / f"go{attempt}").touch()
         runs_as(host, run_id, "a", attempt + 1)
@@ -87,35 +89,31 @@ def test_a_log_is_followed_over_attempts_and_a_cut_and_no_byte_is_lost_or_repeat
     assert (following.wait(150), errors) == (0, "-- a: completed, exit code 0\n")
     folder = host.home / ".wavequeue" / "runs" / run_id / "logs"
     written = b"".join((folder / name).read_bytes() for name in ("a.1.log", "a.2.log", "a.log"))
-    assert first + rest == logs.plain(written)
+    assert first + rest == logs.plain(written), "no byte is lost or repeated"
     assert laptop.call("logs", "a", "--attempt", "1")[0] == logs.plain((folder / "a.1.log").read_bytes())
     assert laptop.call("logs", "a", "-n", "2")[0].splitlines() == logs.plain(written).splitlines()[-2:]
     assert "no attempt 4: it has 1 to 3" in laptop.call("logs", "a", "--attempt", "4", code=2)[1]
     story = json.loads(laptop.call("why", "a", "--json")[0])
     assert [one["status"] for one in story["attempts"]] == ["failed_oom", "failed_oom", "completed"]
     assert (story["host"], story["unknown"]) == ("gpu-a", [])
+    assert "job a is not running: it is completed; its log: " in laptop.call("attach", "a", code=2)[1]
 
 
-def test_the_terminal_of_a_job_on_a_host_can_be_looked_at(laptop: Laptop) -> None:
-    host = laptop.host("gpu-a")
-    laptop.spec(WAITING.replace("until", "echo begun; until").replace("n: [1, 2, 3, 4]", "n: [1]"))
-    run_id = laptop.submit()["run_id"]
-    runs_as(host, run_id, "j1", 1)
-    (host.home / "greeting").write_text("echo welcome; export SCREENDIR=/none\n")  # where the manager began it counts
-    command = [sys.executable, "-m", "skill", "attach", "j1"]
+def _look_at_terminal(laptop: Laptop, host: Sshd, run_id: str) -> None:
+    """Look at the terminal of the job, and leave it. The login files there name another place of sessions: where the
+    manager began it counts."""
+    greeting = host.home / "greeting"
+    greeting.write_text("echo welcome; export SCREENDIR=/none\n")
+    command = [sys.executable, "-m", "skill", "attach", "a"]
     environment = {**os.environ, "HOME": str(laptop.home), "PYTHONPATH": str(ROOT)}
     terminal = Terminal(command, laptop.project, environment, kind="newer-than-the-host")
     terminal.wait_for("Ctrl-a d detaches")
-    terminal.wait_for("begun")
+    terminal.wait_for("attempt 1 line")
     terminal.type(b"\x01d")
     assert terminal.end() == 0, terminal.text
-    assert row(host, run_id, "j1")["status"] == "running"
-    assert "attach needs a terminal; follow its log instead" in laptop.call("attach", "j1", code=2)[1]
-    (workspace(host) / "stop").touch()
-    finish(host, run_id)
-    assert "job j1 is not running: it is completed; its log: " in laptop.call("attach", "j1", code=2)[1]
-    host.stop()
-    assert "gpu-a is unreachable: " in laptop.call("attach", "j1", code=1)[1]
+    greeting.unlink()
+    assert row(host, run_id, "a")["status"] == "running"
+    assert "attach needs a terminal; follow its log instead" in laptop.call("attach", "a", code=2)[1]
 
 
 def test_the_report_is_over_all_hosts_and_of_what_is_at_home(laptop: Laptop) -> None:
