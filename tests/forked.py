@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("queue_manager", "skill", "tests.impatient")
-"""What `python -m` is given to start a manager, or a command."""
+MODULES = ("queue_manager", "skill", "tests.impatient", "tests.nvml_reader")
+"""What `python -m` is given to start a manager, a command, or what reads GPUs as a manager does."""
 _ENVIRONMENT = dict(os.environ)
 """That of the tests: while one runs, it may have a home of its own, and what has that home is killed at its end."""
 _FOUND = ("PYTHONPATH", str(ROOT))
 """Where whoever forks finds all modules."""
 _LATER = (
     "hashlib", "encodings.ascii", "queue_manager.__main__", "queue_manager.core.diagnosis", "queue_manager.core.eta",
-    "queue_manager.slurm.engine",
+    "queue_manager.slurm.engine", "queue_manager.adapters.nvml",
 )  # fmt: skip
 """What a manager imports once it needs it."""
 _MOST = 1 << 20

@@ -6,6 +6,7 @@ import ctypes
 import glob
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -21,58 +22,38 @@ from hypothesis import strategies as st
 from queue_manager.adapters import gpus
 from queue_manager.adapters.gpus import visible
 from queue_manager.core.readings import Card, Cards, SickCard, Unreadable
-from tests import nvml
+from tests import forked, nvml
 from tests.e2e.runs import PATIENCE
 from tests.nvml import NOT_SUPPORTED, UNKNOWN, Standin, StandinCard, alloc, cards
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = sorted((ROOT / "tests" / "data" / "visible").glob("*.json"))
 
-# Reads when it is told to, with the arguments of Nvml in the first line; says what, how long it took, how many threads.
-_READER = """
-import json, sys, threading, time
-from queue_manager.core.readings import Cards
-from queue_manager.adapters.gpus import Nvml
-import queue_manager.adapters.nvml  # else the first reading does, within its limit
-nvml = Nvml(**json.loads(sys.stdin.readline()))
-for line in sys.stdin:
-    began = time.monotonic()
-    found = nvml.read()
-    whole = isinstance(found, Cards)
-    print(json.dumps({
-        "cards": [vars(card) for card in found.cards] if whole else None,
-        "sick": [vars(card) for card in found.sick] if whole else None,
-        "note": found.note if whole else None,
-        "reason": None if whole else found.reason,
-        "took": time.monotonic() - began,
-        "threads": threading.active_count(),
-    }), flush=True)
-"""
-
 
 class Reader:
-    """A process with an Nvml."""
+    """A process with an Nvml. `environment`: of it, beside that of the tests; `arguments`: of Nvml."""
 
-    def __init__(self, environment: dict[str, str], **arguments: Any) -> None:
-        inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _READER],
-            cwd=ROOT,
-            env={**inherited, **environment},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._say(json.dumps(arguments))
+    def __init__(self, questions: Path, environment: dict[str, str], is_forked: bool, **arguments: Any) -> None:
+        os.mkfifo(questions)
+        self._questions = os.open(questions, os.O_RDWR)
+        variables = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        variables.update(environment)
+        words = [str(questions), json.dumps(arguments)]
+        self.process: subprocess.Popen[str] | forked.Forked
+        if is_forked:
+            self.process = forked.start("tests.nvml_reader", words, ROOT, variables)
+        else:
+            argv = [sys.executable, "-m", "tests.nvml_reader", *words]
+            self.process = subprocess.Popen(argv, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
 
-    def _say(self, line: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
+    def end(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate()
+        os.close(self._questions)
 
     def raw(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        self._say("read")
+        os.write(self._questions, b"read\n")
         line: dict[str, Any] = json.loads(self.process.stdout.readline())
         return line
 
@@ -96,17 +77,18 @@ Open = Callable[..., Reader]
 
 
 @pytest.fixture
-def open_reader() -> Iterator[Open]:
+def open_reader(tmp_path: Path) -> Iterator[Open]:
     readers: list[Reader] = []
 
     def make(standin: Standin, environment: dict[str, str] | None = None, **arguments: Any) -> Reader:
-        readers.append(Reader({**standin.env, **(environment or {})}, **arguments))
+        more = environment or {}
+        is_forked = "LD_LIBRARY_PATH" not in more  # else whoever forks it would be started for it alone
+        readers.append(Reader(tmp_path / f"reader{len(readers)}", {**standin.env, **more}, is_forked, **arguments))
         return readers[-1]
 
     yield make
     for reader in readers:
-        reader.process.kill()
-        reader.process.communicate()
+        reader.end()
 
 
 def wait_for(what: Callable[[], bool]) -> None:

@@ -1,0 +1,1 @@
+"""A process that reads GPUs when it is told to."""
