@@ -110,6 +110,7 @@ def test_results_logs_and_state_are_pulled_once_from_all_hosts(laptop: Laptop) -
     """Also from one whose login shell is none of sh, with a login file that goes elsewhere, writes and reads."""
     laptop.host("gpu-a").log_in_by("tcsh", ".tcshrc", "cd /\necho noise\nset x = $<\nalias python3 false\n")
     bare = laptop.host("gpu-b", bare=True)
+    kept_runtime.give(bare.home)
     screen = shutil.which("screen")
     assert screen is not None
     (bare.bin / "screen").symlink_to(screen)
