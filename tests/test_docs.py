@@ -116,7 +116,7 @@ def agents(root: Path) -> Path:
     folder = root / "agents"
     folder.mkdir()
     choices = json.dumps({"hidden": [2, 3, 4, 6, 8, 12]})
-    command = [sys.executable, str(SCRIPT), "--envelope", "claude", "--cost", "0.01", "--choices", choices]
+    command = [sys.executable, "-S", "-E", str(SCRIPT), "--envelope", "claude", "--cost", "0.01", "--choices", choices]
     (folder / "claude").write_text(f"#!/bin/sh\nexec {shlex.join(command)}\n")
     (folder / "claude").chmod(0o755)
     return folder

@@ -69,10 +69,10 @@ def test_a_wheel_in_a_bare_venv_runs_the_demo(world: World) -> None:
     python = venv / "bin" / "python"
     inside = Path(call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))",
                        cwd=world.root, environment=environment).strip())  # fmt: skip
-    # The libraries are those of the tests; of what is installed with -e there, this path brings nothing.
+    # The libraries are those of the tests, with pip; of what is installed with -e there, this path brings nothing.
     (inside / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = ("-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", "--no-compile")
-    call(sys.executable, *install, wheel, cwd=world.root, environment=environment)
+    install = ("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--no-compile")
+    call(python, *install, wheel, cwd=world.root, environment=environment)
 
     desk.mkdir()
     environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment['PATH']}"
