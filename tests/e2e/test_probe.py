@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from queue_manager.core.layout import HostPaths, RunPaths
-from queue_manager.remote.probe import screen_version
+from queue_manager.remote.probe import main, screen_version
 from tests import nvml
 from tests.nvml import Standin, StandinCard, cards
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def probe(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
-    """What the probe prints: one line, whatever the host is like."""
+def variables(home: Path, environment: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    return {**inherited, "HOME": str(home), **environment}
+
+
+def probe(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """What the probe prints: one line, whatever the host is like. In this process: see `probe_as_process`."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, variables(home, environment), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        return parsed(main(arguments), out.getvalue(), err.getvalue())
+
+
+def probe_as_process(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
+    """What it prints as it is called on a host. With libraries of its own it can only be that."""
     done = subprocess.run(
-        [sys.executable, "-m", "queue_manager.remote.probe", *arguments],
+        [sys.executable, "-m", "queue_manager.remote", "probe", *arguments],
         cwd=ROOT,
-        env={**inherited, "HOME": str(home), **environment},
+        env=variables(home, environment),
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("\n") == 1
-    document: dict[str, Any] = json.loads(done.stdout)
+    return parsed(done.returncode, done.stdout, done.stderr)
+
+
+def parsed(code: int, out: str, err: str) -> dict[str, Any]:
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    document: dict[str, Any] = json.loads(out)
     return document
 
 
 def test_the_host_is_described(tmp_path: Path) -> None:
-    found = probe(tmp_path)
+    found = probe_as_process(tmp_path)
     assert found["python"] == {"version": sys.version.split()[0], "executable": sys.executable}
     assert 1 <= found["cpus"] <= len(os.sched_getaffinity(0))
     assert len(found["load"]) == 3
@@ -129,7 +152,7 @@ def test_what_cannot_be_determined_is_no_empty_answer(tmp_path: Path) -> None:
 def test_cards(tmp_path: Path) -> None:
     standin = Standin(tmp_path, [StandinCard("GPU-a", "NVIDIA A", 24576, 1000, 37), *cards(2)])
     standin.fail(nvml.GPU_IS_LOST, "nvmlDeviceGetMemoryInfo", card=0)
-    found = probe(tmp_path, **standin.env, CUDA_VISIBLE_DEVICES="0,1")
+    found = probe_as_process(tmp_path, **standin.env, CUDA_VISIBLE_DEVICES="0,1")
     lost, well = found["gpus"]
     assert lost["note"] == "it does not answer: GPU is lost"
     assert (lost["index"], lost["uuid"], lost["name"], lost["free_mib"]) == (0, "GPU-a", "NVIDIA A", None)
@@ -150,7 +173,7 @@ def test_cards(tmp_path: Path) -> None:
 def test_cards_that_cannot_be_read(tmp_path: Path) -> None:
     standin = Standin(tmp_path, cards(1))
     standin.fail(nvml.DRIVER_NOT_LOADED)
-    found = probe(tmp_path, **standin.env)
+    found = probe_as_process(tmp_path, **standin.env)
     assert (found["gpus"], found["gpu_unreadable"]) == ([], "NVML: Driver Not Loaded")
     assert "gpu_note" not in found
 
@@ -159,14 +182,14 @@ def test_without_nvidia_ml_py_the_rest_is_reported(tmp_path: Path) -> None:
     blocked = tmp_path / "blocked"
     blocked.mkdir()
     (blocked / "pynvml.py").write_text("raise ImportError('No module named pynvml')\n")
-    found = probe(tmp_path, **{**Standin(tmp_path, cards(1)).env, "PYTHONPATH": f"{blocked}:{ROOT}"})
+    found = probe_as_process(tmp_path, **{**Standin(tmp_path, cards(1)).env, "PYTHONPATH": f"{blocked}:{ROOT}"})
     assert found["gpu_unreadable"] == f"{sys.executable} has no nvidia-ml-py: No module named pynvml"
     assert found["cpus"] >= 1
 
 
-def test_an_unknown_option_is_wrong_use(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "queue_manager.remote.probe", "--pth", "/"], cwd=ROOT, capture_output=True
-    )
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert not list(tmp_path.iterdir())
+def test_an_unknown_option_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--pth", "/"])
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    assert (said.out, "unrecognized arguments: --pth" in said.err) == ("", True)
