@@ -161,7 +161,7 @@ class _Setup:
         self._script = digest
         self._say(self._host.name, f"setup.sh: runs unless it has run before; its output goes there to {output}")
         # Isolated: a module of the same name that lies in the home is not taken for Python's own.
-        argv = [self._facts.python.path, "-I", "-c", _RUN_ONCE, key, self._workspace]
+        argv = [self._facts.python.path, "-I", "-S", "-c", _RUN_ONCE, key, self._workspace]
         result = _reached(self._host.run(argv, stdin=script, timeout=_SCRIPT_PATIENCE, limit=1 << 20))
         if result.code == _DONE:
             return "has run before and is unchanged"

@@ -27,7 +27,7 @@ from skill.runs import assignment
 from skill.runs.assignment import Assigned, Part
 from skill.runs.directory import Run
 from tests import kept_runtime
-from tests.e2e.runs import wait_for
+from tests.e2e.runs import processes_of, until, wait_for
 from tests.skill.story import Story, job, manifest
 from tests.sshd import Sshd, make_key, with_apt
 
@@ -376,7 +376,7 @@ def test_what_fails_is_named_with_its_step_and_host_and_stops_no_other(project: 
 def test_a_setup_that_was_cut_off_is_not_begun_a_second_time_beside_it(project: Project, runner_dies: bool) -> None:
     made = project.host("gpu-a")
     project.add("gpu-a", made)
-    (project.folder / "setup.sh").write_text("echo once >> times; until [ -e go ]; do sleep 0.05; done\n")
+    (project.folder / "setup.sh").write_text(f"echo once >> times; {until('go')}\n")
     place = made.home / "wavequeue"
     codes: list[int] = []
     first = threading.Thread(target=lambda: codes.append(main.main(["hosts", "setup", "gpu-a"])))
@@ -402,8 +402,7 @@ def test_a_setup_that_was_cut_off_is_not_begun_a_second_time_beside_it(project: 
 def of_script(made: Sshd) -> list[psutil.Process]:
     """What runs setup.sh on a host: the script, and what waits for it."""
     found = []
-    for process in psutil.process_iter():
+    for process in processes_of(made.home):
         with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(made.home):
-                found += [process] if any("setup.sh" in word for word in process.cmdline()) else []
+            found += [process] if any("setup.sh" in word for word in process.cmdline()) else []
     return found
