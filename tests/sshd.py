@@ -178,9 +178,13 @@ class Sshd:
         """End sshd and its sessions: connections are refused. What was detached goes on."""
         if self.process is None:
             return
-        for process in [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]:
+        pids = [self.process.pid]
+        for pid in pids:
+            pids += _children(pid)
+        for pid in pids:
             with contextlib.suppress(psutil.Error):
-                if process.name().startswith("sshd") or process.pid == self.process.pid:
+                process = psutil.Process(pid)
+                if process.name().startswith("sshd") or pid == self.process.pid:
                     process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = None
@@ -220,6 +224,16 @@ class Sshd:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+
+def _children(pid: int) -> list[int]:
+    """The children of a process: by the kernel's own list where it has one, since psutil looks at all processes."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(pid).children()]
+        return []
 
 
 _KINDS: dict[str, Callable[[], Ed25519PrivateKey | RSAPrivateKey | EllipticCurvePrivateKey]] = {
