@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,102 +14,21 @@ from queue_manager.core.partial import counts
 from skill.common.errors import UseError
 from skill.operations.copy_helper import copy_checkpoint_helper
 from skill.research.checkpoint_helper import Checkpoint
+from tests.skill.killed_experiments import ITEMS, WANTED, experiment, results
 
-ITEMS = [f"item {n}" for n in range(25)]
-WANTED = [item.upper() for item in ITEMS]
-
-
-def experiment(path: Path, every: int = 10, after: Callable[[int], None] = lambda _: None) -> None:
-    """Work through the items. `after` is called with the number of each once its result is in."""
-    with Checkpoint(str(path), len(ITEMS), every) as saved:
-        for item in saved.rest(ITEMS):
-            saved.add(item.upper())
-            after(len(saved.results))
-
-
-def killed(act: Callable[[], None]) -> None:
-    """Do something in a process of its own, which is killed in it."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            act()
-        finally:
-            os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a killed process wrote is there; only a power cut would need it on the disk."""
+    """What a process wrote is there; only a power cut would need it on the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-def kill_me() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def results(path: Path) -> list[str]:
-    found: list[str] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-@pytest.mark.parametrize("every", [1, 10, 50])
-def test_killed_after_every_item_a_rerun_has_exactly_all_results(tmp_path: Path, every: int) -> None:
-    for number in range(1, len(ITEMS) + 1):
-        path = tmp_path / str(number) / "results.json"
-        killed(lambda path=path, number=number: experiment(path, every, lambda n: kill_me() if n == number else None))  # type: ignore[misc]
-        assert not path.exists()
-        again: list[int] = []
-        experiment(path, every, again.append)
-        assert results(path) == WANTED
-        assert again == list(range(number // every * every + 1, len(ITEMS) + 1)), "what was saved is not done again"
-        assert [one.name for one in path.parent.iterdir()] == ["results.json"]
-
-
-def test_killed_again_and_again_it_ends_all_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    for number in range(1, len(ITEMS) + 1):
-        killed(lambda number=number: experiment(path, 1, lambda n: kill_me() if n == number else None))  # type: ignore[misc]
-    experiment(path, 1)
-    assert results(path) == WANTED
-
-
-@pytest.mark.parametrize("call", ["replace", "fsync", "unlink", "open"])
-def test_killed_in_the_middle_of_each_write_nothing_is_torn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    """Before and after every call by which something is written, as often as there are such calls."""
-    real = getattr(os, call)
-    for at_call in range(1, 6):
-        for is_after in (False, True):
-            path, seen = tmp_path / f"{at_call}{is_after}" / "results.json", 0
-
-            def fatal(*arguments: object, **options: object) -> object:
-                nonlocal seen
-                seen += 1
-                if seen == at_call and not is_after:  # noqa: B023
-                    kill_me()
-                value = real(*arguments, **options)
-                if seen == at_call:  # noqa: B023
-                    kill_me()
-                return value
-
-            pid = os.fork()
-            if pid == 0:
-                monkeypatch.setattr(os, call, fatal)
-                try:
-                    experiment(path)
-                finally:
-                    os._exit(0)
-            os.waitpid(pid, 0)
-            again: list[int] = []
-            experiment(path, after=again.append)
-            assert results(path) == WANTED
-            if call == "unlink":
-                assert again == [], "nothing is removed before all of it is elsewhere"
-            elif call == "replace":
-                saved = 10 * min(2, at_call - 1 + is_after)
-                assert again == [] or again[0] == saved + 1
+def test_whatever_is_killed_and_when_a_rerun_has_exactly_all_results(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.skill.killed_experiments", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
 def test_an_exception_saves_what_is_there(tmp_path: Path) -> None:
