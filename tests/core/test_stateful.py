@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import os
+from random import Random
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from queue_manager.core import boundary as b
 from queue_manager.core import events as ev
@@ -23,7 +23,7 @@ from queue_manager.core.recover_policy import IN_ALL, PER_RUNG
 from queue_manager.core.requests import VERBS, Request
 from queue_manager.core.status import BAD, RETRYING, Status
 from tests.core.states import FOREVER, check_indexes, dependencies, dump, facts
-from tests.fakes import BEFORE_JOURNAL, FakeAttempt, FakeHost, FakeManager, Plan, replay, with_plans
+from tests.fakes import BEFORE_JOURNAL, FakeHost, FakeManager, Plan, replay, with_plans
 
 DEEP = int(os.environ.get("WAVEQUEUE_DEEP", "0"))
 TURNS_TO_THE_END = 600
@@ -94,12 +94,12 @@ def manifests(draw: st.DrawFn) -> Manifest:
     )
 
 
-class Life(RuleBasedStateMachine):
-    """One run on one machine, and whoever manages it at the moment."""
+class Life:
+    """One run on one machine, and whoever manages it at the moment. What happens is drawn from `chance`: Hypothesis
+    would take longer to draw each choice than the manager takes to answer it."""
 
-    @initialize(manifest=manifests(), cards=st.integers(0, 3), several=st.lists(plans, min_size=1, max_size=5))
-    def begin(self, manifest: Manifest, cards: int, several: list[Plan]) -> None:
-        self.manifest = manifest
+    def __init__(self, manifest: Manifest, cards: int, several: list[Plan], chance: Random) -> None:
+        self.manifest, self.chance = manifest, chance
         self.host = FakeHost(cards)
         # Jobs and attempts of one life do different things, by turns.
         self.host.plan_of = lambda _job, n: several[(len(self.host.attempts) + n) % len(several)]
@@ -107,24 +107,35 @@ class Life(RuleBasedStateMachine):
         self.seen_starts = 0
         self.sent = 0
 
-    # -- what happens to the machine ----------------------------------------------------------------------------------
+    def go_on(self, kinds: list[str], steps: int) -> None:
+        """So many steps. The manager turns all the while; besides, things of these kinds happen."""
+        for _ in range(steps):
+            kind = self.chance.choice([*kinds, "several_turns"])
+            note(f"{kind}: {getattr(self, kind)()}")
+            assert self.host.faults == []
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 35.0]))
-    def time_passes(self, seconds: float) -> None:
+    def _job(self) -> str:
+        """The first one twice as often as the others, most of which wait for it."""
+        jobs = self.manager.state.jobs
+        return self.chance.choice([jobs[0], *jobs]).spec.id
+
+    # -- what happens to the machine: each returns what it was --------------------------------------------------------
+
+    def time_passes(self) -> object:
+        seconds = self.chance.choice([0.1, 1.0, 6.0, 35.0])
         self.host.advance(seconds)
         self.check_starts()
+        return seconds
 
-    @rule(how=st.sampled_from(["ok", "ok", "late", "slow", "lost", "error"]))
-    def later_launches(self, how: str) -> None:
-        self.host.launching = how
+    def later_launches(self) -> object:
+        self.host.launching = self.chance.choice(["ok", "ok", "late", "slow", "lost", "error"])
+        return self.host.launching
 
-    @precondition(lambda self: self.host.running())
-    @rule(
-        pick=st.integers(0, 9),
-        how=st.sampled_from(["ends", "ends", "is killed", "loses its wrapper", "loses its screen", "idles"]),
-    )
-    def a_job(self, pick: int, how: str) -> None:
-        attempt = self._pick(pick)
+    def a_job(self) -> object:
+        if not self.host.running():
+            return None
+        attempt = self.chance.choice(self.host.running())
+        how = self.chance.choice(["ends", "ends", "is killed", "loses its wrapper", "loses its screen", "idles"])
         if how == "ends":
             self.host.finish(attempt)
         elif how == "is killed":
@@ -135,92 +146,91 @@ class Life(RuleBasedStateMachine):
             attempt.session = False
         else:
             self.host.kill_wrapper(attempt)
+        return attempt.job, attempt.n, how
 
-    def _pick(self, number: int) -> FakeAttempt:
-        running = self.host.running()
-        return running[number % len(running)]
-
-    @rule(
-        what=st.sampled_from(["nvml", "claims", "processes", "sessions", "disk"]),
-        reason=st.sampled_from([None, "it does not answer"]),
-    )
-    def a_reading_fails_or_heals(self, what: str, reason: str | None) -> None:
+    def a_reading_fails_or_heals(self) -> object:
+        what = self.chance.choice(["nvml", "claims", "processes", "sessions", "disk"])
+        reason = self.chance.choice([None, "it does not answer"])
         setattr(self.host, what, reason)
+        return what, reason
 
-    @precondition(lambda self: self.host.cards)
-    @rule(pick=st.integers(0, 9), mib=st.sampled_from([0, 0, 400, 3000, 20_000]), sick=st.booleans())
-    def others_use_a_card(self, pick: int, mib: int, sick: bool) -> None:
-        card = self.host.cards[pick % len(self.host.cards)]
-        card.sick = "GPU is lost" if sick and mib else None
+    def others_use_a_card(self) -> object:
+        if not self.host.cards:
+            return None
+        card, mib = self.chance.choice(self.host.cards), self.chance.choice([0, 0, 400, 3000, 20_000])
+        card.sick = "GPU is lost" if self.chance.random() < 0.5 and mib else None
         if not self.manager.state.cards.holders.get(card.uuid):
             card.foreign = mib
+        return card
 
-    @precondition(lambda self: self.host.cards)
-    @rule(pick=st.integers(0, 9), mib=st.sampled_from([None, 4000]), how=st.sampled_from(["take", "leave", "torn"]))
-    def another_run(self, pick: int, mib: int | None, how: str) -> None:
-        card = self.host.cards[pick % len(self.host.cards)].uuid
+    def another_run(self) -> object:
+        if not self.host.cards:
+            return None
+        card, mib = self.chance.choice(self.host.cards).uuid, self.chance.choice([None, 4000])
+        how = self.chance.choice(["take", "leave", "torn"])
         free = card not in self.manager.state.cards.holders
         if how == "torn":
             self.host.leases = Unreadable("cannot be parsed")
         else:
             self.host.leases = (b.ForeignLease(card, mib, "other"),) if how == "take" and free else ()
+        return self.host.leases
 
-    @rule(
-        pick=st.integers(0, 9),
-        loss=st.sampled_from([None, 0.5, float("nan")]),
-        still=st.sampled_from([0.0, 1e6]),
-        since_best=st.sampled_from([None, 9]),
-    )
-    def a_job_does_well_or_not(self, pick: int, loss: float | None, still: float, since_best: int | None) -> None:
-        job = self.manager.state.jobs[pick % len(self.manager.state.jobs)].spec.id
+    def a_job_does_well_or_not(self) -> object:
+        job = self._job()
         self.host.health[job] = b.HealthReading(
-            self.host.now, 7, 9, loss, busy=False, still=still, interval=1.0, since_best=since_best
-        )
+            self.host.now, 7, 9, self.chance.choice([None, 0.5, float("nan")]),
+            busy=False, still=self.chance.choice([0.0, 1e6]), interval=1.0, since_best=self.chance.choice([None, 9]),
+        )  # fmt: skip
+        return job, self.host.health[job]
 
-    @rule(pick=st.integers(0, 9), unmet=st.booleans())
-    def a_precondition(self, pick: int, unmet: bool) -> None:
-        job = self.manager.state.jobs[pick % len(self.manager.state.jobs)].spec.id
+    def a_precondition(self) -> object:
+        job = self._job()
         self.host.unmet.pop(job, None)
-        if unmet:
+        if self.chance.random() < 0.5:
             self.host.unmet[job] = "data is not there"
+        return job, self.host.unmet
 
-    @rule(verb=st.sampled_from(VERBS), picks=st.lists(st.integers(0, 9), max_size=2), again=st.booleans())
-    def a_person_asks(self, verb: str, picks: list[int], again: bool) -> None:
-        self.sent += not (again and self.sent)
-        jobs = self.manager.state.jobs
-        ids = tuple(jobs[pick % len(jobs)].spec.id for pick in picks)
+    def a_person_asks(self) -> object:
+        self.sent += not (self.chance.random() < 0.5 and self.sent)
+        jobs, verb = self.manager.state.jobs, self.chance.choice(VERBS)
+        ids = tuple(self._job() for _ in range(self.chance.randint(0, 2)))
         specs: tuple[JobSpec, ...] = ()
         if verb == "add" and len(jobs) < 12:
-            phase = self.manifest.phases[sum(picks) % 3].name
+            phase = self.chance.choice(self.manifest.phases).name
             specs = (JobSpec(f"new{len(jobs)}", "true", phase, ids),)
         self.host.inbox.append(Request(f"r{self.sent}", verb, ids, specs=specs))
+        return self.host.inbox[-1]
 
     # -- the manager --------------------------------------------------------------------------------------------------
 
-    @rule(
-        crash=st.sampled_from([None, None, None, None, BEFORE_JOURNAL, 0, 1, 2]),
-        cards=st.sampled_from([True, True, True, False]),
-        orders=st.one_of(st.none(), st.none(), st.sets(st.integers(0, 9))),
-    )
-    def turn(self, crash: int | None, cards: bool, orders: set[int] | None) -> None:
+    def turn(self) -> object:
+        crash = self.chance.choice([None, None, None, None, BEFORE_JOURNAL, 0, 1, 2])
+        cards = self.chance.choice([True, True, True, False])
+        some = set(self.chance.sample(range(10), self.chance.randint(0, 10)))
+        orders = self.chance.choice([None, None, some])
         self._turn(crash, cards, orders)
         if crash is not None:
             self._new_manager()
+        return crash, cards, orders
 
-    @rule(count=st.integers(2, 8), seconds=st.sampled_from([0.2, 1.0, 5.0]))
-    def several_turns(self, count: int, seconds: float) -> None:
+    def several_turns(self) -> object:
+        return self._turns(self.chance.randint(1, 4), self.chance.choice([0.2, 1.0, 5.0]))
+
+    def _turns(self, count: int, seconds: float) -> object:
         for _ in range(count):
             self._turn()
             self.host.advance(seconds)
             self.check_starts()
+        return count, seconds
 
-    @rule(really=st.sampled_from([False, False, True]))
-    def the_host_goes_down(self, really: bool) -> None:
-        if not really:
-            self.several_turns(5, 2.0)
-            return
-        self.host.reboot()
-        self._new_manager()
+    def the_host_goes_down(self) -> object:
+        really = self.chance.choice([False, False, True])
+        if really:
+            self.host.reboot()
+            self._new_manager()
+        else:
+            self._turns(5, 2.0)
+        return really
 
     def _new_manager(self) -> None:
         self.manager = FakeManager(self.host, self.manifest)
@@ -314,14 +324,8 @@ class Life(RuleBasedStateMachine):
         if job.status is Status.PENDING or job.status in RETRYING:
             assert state.graph.bad_need(job.order) is None, f"{job.spec.id} waits for what will not come"
 
-    @invariant()
-    def the_machine_is_in_order(self) -> None:
-        assert self.host.faults == []
-
-    def teardown(self) -> None:
+    def end(self) -> None:
         """Once nothing goes wrong any more, every run comes to its end."""
-        if not hasattr(self, "manager"):
-            return
         host = self.host
         host.nvml = host.claims = host.processes = host.sessions = host.disk = None
         host.launching, host.leases = "ok", ()
@@ -366,13 +370,32 @@ def check_ladders(journal: list[str]) -> None:
             assert sum(one.rung == event.rung for one in steps) <= PER_RUNG
 
 
-TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=DEEP or 250,
-    stateful_step_count=60,
+KINDS = [
+    "time_passes", "later_launches", "a_job", "a_reading_fails_or_heals", "others_use_a_card", "another_run",
+    "a_job_does_well_or_not", "a_precondition", "a_person_asks", "turn", "several_turns", "the_host_goes_down",
+]  # fmt: skip
+
+
+@settings(
+    max_examples=DEEP or 300,
     deadline=None,
     derandomize=not DEEP,
     database=None,
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+@given(
+    manifest=manifests(),
+    cards=st.integers(0, 3),
+    several=st.lists(plans, min_size=1, max_size=5),
+    kinds=st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
+    steps=st.sampled_from([15, 30, 60, 60]),
+    chance=st.randoms(use_true_random=True),
+)
+def test_life(
+    manifest: Manifest, cards: int, several: list[Plan], kinds: list[str], steps: int, chance: Random
+) -> None:
+    """Of a life that breaks a rule, Hypothesis looks for one with fewer steps, of fewer kinds."""
+    life = Life(manifest, cards, several, chance)
+    life.go_on(kinds, steps)
+    life.end()
