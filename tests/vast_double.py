@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,7 +69,8 @@ class Double:
         self._lock = threading.RLock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     @property
@@ -97,10 +99,16 @@ class Double:
 
     def close(self) -> None:
         """End it. Raises AssertionError where anything was not as the description has it."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._is_closed = True
+        socket.create_connection(("127.0.0.1", self._server.server_port)).close()  # it waits for one
         self._thread.join()
+        self._server.server_close()
         assert not self.breaches, "\n".join(self.breaches)
+
+    def _serve(self) -> None:
+        """What serve_forever does, which would wake up many times a second to see whether it is to end."""
+        while not self._is_closed:
+            self._server.handle_request()
 
     def __enter__(self) -> Double:
         return self
