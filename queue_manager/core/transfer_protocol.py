@@ -227,7 +227,7 @@ class _Finder:
             self._sorted[folder] = sorted(names)
         ordered = self._sorted[folder]
         prefix = re.split(r"[*?\[]", head, maxsplit=1)[0]
-        fits = re.compile(fnmatch.translate(head)).match
+        fits = _comparison(head)
         for n in range(bisect.bisect_left(ordered, prefix), len(ordered)):
             name = ordered[n]
             if not name.startswith(prefix):
@@ -251,6 +251,15 @@ class _Finder:
             found = {} if folder.count("/") >= _MAX_DEPTH else self._scan(folder)
             self._known[folder] = {name: kind for name, kind in found.items() if name not in self._never}
         return self._known[folder]
+
+
+def _comparison(head: str) -> Callable[[str], object]:
+    """What tells whether a glob fits a name. Most have one `*`, and to compile them takes longer than all the rest."""
+    begin, star, end = head.partition("*")
+    if not star or is_glob(begin) or is_glob(end):
+        return re.compile(fnmatch.translate(head)).match
+    shortest = len(begin) + len(end)
+    return lambda name: len(name) >= shortest and name.startswith(begin) and name.endswith(end)
 
 
 def _join(folder: str, name: str) -> str:

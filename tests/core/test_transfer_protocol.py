@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
+import itertools
 import os
 import string
 from collections.abc import Mapping
@@ -225,6 +227,16 @@ def test_links_are_gone_through_where_they_are_named_and_those_that_lead_out_are
         "real/o",
         "real/x",
     ]
+
+
+def test_a_glob_fits_the_names_that_fnmatch_says() -> None:
+    names = ["".join(name) for size in (1, 2, 3) for name in itertools.product("ab.]", repeat=size)]
+    names = [name for name in names if name not in (".", "..")]
+    for size in (1, 2, 3, 4):
+        for head in map("".join, itertools.product("ab*?[]", repeat=size)):
+            if head != "**":
+                found = {name for name, _ in transfer_protocol.find([head], lambda _: dict.fromkeys(names, FILE))}
+                assert found == {one for one in fnmatch.filter(names, head) if not one.startswith(".")}, head
 
 
 def test_many_patterns_over_one_directory_stay_quick() -> None:
