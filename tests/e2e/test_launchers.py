@@ -16,6 +16,7 @@ from queue_manager.core.events import Proc
 from queue_manager.core.launchers import LAUNCHERS, OF_SPECS
 from queue_manager.core.manifest import JobSpec
 from queue_manager.core.requests import Request
+from queue_manager.launchers import warm
 from queue_manager.launchers.process import Process
 from tests.e2e.runs import Run, World, job, lives, manifest, until, wait_for
 
@@ -167,8 +168,9 @@ def test_a_job_is_cancelled_with_all_that_it_began(world: World, launcher: str) 
 
 def test_sessions_that_wait_end_with_their_manager(world: World, launcher: str) -> None:
     """A manager that is killed leaves none, though nobody closes them."""
-    jobs = [job(f"j{n}", "sleep 0.3") for n in range(40)]
-    run = run_of(world, launcher, *jobs, max_parallel=2)
+    short, long = ["true"] * warm.JUDGED_BY, [WAIT] * 2
+    jobs = [job(f"j{n}", line) for n, line in enumerate([*short, *long, *short])]
+    run = run_of(world, launcher, *jobs, max_parallel=len(long))
     run.start()
 
     def waiting() -> dict[str, Proc]:
@@ -182,11 +184,13 @@ def test_sessions_that_wait_end_with_their_manager(world: World, launcher: str) 
                 found[name] = stat.proc
         return found
 
-    wait_for(lambda: run.paths.journal.exists() and waiting(), say="a session that waits")
+    for name in ("j4", "j5"):
+        run.wait_running(name)
+    left = wait_for(waiting, say="a session that waits")
     run.kill()
-    left = waiting()
     assert not any((run.paths.attempts / f"{name}~1" / "claim").exists() for name in left)
     wait_for(lambda: not any(processes.alive(one) for one in left.values()), say="the end of what waited")
+    (run.directory / "go").touch()
     assert run.go() == 0
     assert {row["attempts"] for row in run.jobs().values()} == {1}
     assert not sessions(world)
