@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -117,6 +118,8 @@ class Screen:
     def clean_up(self, is_ours: Callable[[str], bool]) -> None:
         """Remove the sockets of sessions that were killed, of those alone whose names are ours: `screen -wipe` by
         itself would take everybody's."""
+        if not self._may_have_sockets(is_ours):
+            return
         try:
             listed = _listed(self.environment)
         except (OSError, subprocess.TimeoutExpired):
@@ -124,6 +127,14 @@ class Screen:
         for socket in parse_dead(listed):
             if is_ours(socket.partition(".")[2]):
                 self._run(["screen", "-wipe", socket])
+
+    def _may_have_sockets(self, is_ours: Callable[[str], bool]) -> bool:
+        """Whether a session of ours may have a socket. Where screen's directory is named, it need not be asked."""
+        directory = self.environment.get("SCREENDIR")
+        try:
+            return not directory or any(is_ours(name.partition(".")[2]) for name in os.listdir(directory))
+        except OSError:
+            return True
 
     def _run(self, argv: list[str]) -> None:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

@@ -9,7 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -327,6 +327,26 @@ def test_a_killed_session_is_none_and_its_socket_can_be_wiped(world: World, scre
     assert desk.listed() == {"b": living}
     launcher.clean_up(lambda name: name in (desk.name("a"), desk.name("b")))
     assert sorted(world.sessions()) == sorted([f"{living}.{desk.name('b')}", f"{other}.{desk.name('a0')}"])
+
+
+def test_screen_is_not_asked_for_sockets_where_none_of_ours_can_be(
+    world: World, screenrc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def listed(environment: Mapping[str, str]) -> str:
+        asked.append(environment.get("SCREENDIR", ""))
+        return ""
+
+    monkeypatch.setattr(screen, "_listed", listed)
+    (world.screens / "7.theirs").touch()
+    Screen(screenrc, world.environment).clean_up(lambda name: name == "ours")
+    assert asked == []
+    (world.screens / "8.ours").touch()
+    Screen(screenrc, world.environment).clean_up(lambda name: name == "ours")
+    elsewhere = {name: value for name, value in world.environment.items() if name != "SCREENDIR"}
+    Screen(screenrc, elsewhere).clean_up(lambda name: name == "ours")
+    assert asked == [str(world.screens), ""]
 
 
 @pytest.mark.parametrize(("usable", "screendir"), [(True, False), (False, False), (False, True)])
