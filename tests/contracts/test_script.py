@@ -10,7 +10,6 @@ import select
 import shlex
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,9 +100,10 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path / "bench")
-    yield made
-    tagged = TagScan(RUN).tagged()
+    scan = TagScan(RUN)
+    scan.pass_over_present()
+    yield Bench(tmp_path / "bench")
+    tagged = scan.tagged()
     assert isinstance(tagged, dict)
     for procs in tagged.values():
         processes.send(procs, signal.SIGKILL)
@@ -428,15 +428,19 @@ _VALUE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"
 )
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench for all examples of a test."""
+    return Bench(tmp_path_factory.mktemp("lasting"))
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(_VALUE, min_size=1, max_size=20), _VALUE)
-def test_values_arrive_byte_for_byte(values: list[str], shared: str) -> None:
+@given(values=st.lists(_VALUE, min_size=1, max_size=20), shared=_VALUE)
+def test_values_arrive_byte_for_byte(lasting: Bench, values: list[str], shared: str) -> None:
     names = [f"V{n}" for n in range(len(values))]
-    with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(Path(directory))
-        cmd = "printf '%s\\0' " + " ".join(f'"${name}"' for name in [*names, "SHARED"])
-        files = bench.prepare(cmd, env=dict(zip(names, values)), manifest_env={"SHARED": shared})
-        done = subprocess.run(["bash", str(files.script)], cwd=files.root, capture_output=True, check=True)
+    cmd = "printf '%s\\0' " + " ".join(f'"${name}"' for name in [*names, "SHARED"])
+    files = lasting.prepare(cmd, env=dict(zip(names, values)), manifest_env={"SHARED": shared})
+    done = subprocess.run(["bash", str(files.script)], cwd=files.root, capture_output=True, check=True)
     assert done.stdout.split(b"\0")[:-1] == [value.encode() for value in [*values, shared]]
 
 
