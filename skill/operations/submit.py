@@ -155,7 +155,7 @@ def finish(
         parts = {part.host: part for part in found.parts}
         chosen = (code or submission.code()) if push else None
         sent = None if chosen is None else chosen.files
-        name = None if code is None else local_code.name(submission.source / (submission.cwd or "."))
+        name = None if sent is None else local_code.name(submission.source / (submission.cwd or "."))
         outcomes = each(
             hosts,
             lambda host: _persist(

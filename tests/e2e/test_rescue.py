@@ -17,7 +17,7 @@ import pytest
 from build_manifest import build, read
 from skill.hosts import registry
 from skill.operations import submission, submit
-from skill.runs import assignment
+from skill.runs import assignment, local_code
 from skill.runs.directory import Run
 from tests.e2e.runs import pause, wait_for
 from tests.forked import Forked
@@ -91,7 +91,7 @@ def began(*homes: Path) -> dict[str, int]:
 
 def results(laptop: Laptop) -> dict[str, str]:
     code = laptop.project / "code"
-    return {path.name: path.read_text() for path in code.iterdir() if path.name != "input.txt"}
+    return {path.name: path.read_text() for path in code.iterdir() if path.name not in ("input.txt", "train.py")}
 
 
 def part(run: Run, host: str) -> assignment.Part:
@@ -247,7 +247,10 @@ def test_the_only_host_is_replaced_by_one_that_is_named(laptop: Laptop) -> None:
         "gpu-a is the host that is given up" in laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-a", code=2)[1]
     )
     b = laptop.host("gpu-b")
+    (laptop.project / "code" / "train.py").write_text("new\n")
     out, err = laptop.call("rescue", "--from", "gpu-a", "--host", "gpu-b", "--yes")
+    (push,) = part(run, "gpu-b").code
+    assert push.name == local_code.name(laptop.project / "code") is not None
     assert f"{run.id}: gpu-a is given up, 5 jobs moved" in out
     assert "gpu-b has 5 of its jobs" in out, "j1 completed there, but it was never pulled"
     let(b, *NUMBERS)
