@@ -152,7 +152,14 @@ def test_what_a_host_sends_is_held_against_what_was_asked(name: str, by: int, wa
 
 # -- what patterns find -------------------------------------------------------------------------------------------
 
-_names = st.text(st.sampled_from("ab.1"), min_size=1, max_size=3).filter(lambda name: set(name) != {"."})
+_NAMES = [
+    name
+    for size, times in ((1, 16), (2, 4), (3, 1))  # of each length as many
+    for name in map("".join, itertools.product("ab1.", repeat=size))
+    if set(name) != {"."}
+    for _ in range(times)
+]
+_names = st.sampled_from(_NAMES)
 _trees = st.dictionaries(st.lists(_names, min_size=1, max_size=3).map("/".join), st.none(), max_size=8)
 _pieces = st.sampled_from(["a", "b", "*", "?", "a*", "*1", "[ab]*", ".a", ".*", "**", "b1"])
 _patterns = st.lists(st.lists(_pieces, min_size=1, max_size=3).map("/".join), min_size=1, max_size=3)
@@ -197,7 +204,9 @@ def test_globs_find_what_they_find_for_the_manager(
     for path in files:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
-    matches = [Path(match) for match in glob.glob(os.path.join(glob.escape(str(root)), pattern), recursive=True)]
+    found = glob.glob(os.path.join(glob.escape(str(root)), pattern), recursive=True)
+    # Older globs name `x/` for `x/**` where x is a file; the manager asks when it was written, and finds nothing.
+    matches = [Path(match) for match in found if os.path.exists(match)]
     wanted = {
         str(path.relative_to(root))
         for match in matches
