@@ -123,7 +123,7 @@ def _marked(beginning: str) -> Iterator[int]:
     with contextlib.suppress(OSError):
         for entry in os.listdir("/proc"):
             if entry.isdigit() and int(entry) != os.getpid():
-                with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb") as file:
+                with contextlib.suppress(OSError), open(f"/proc/{entry}/environ", "rb", buffering=0) as file:
                     if wanted in b"\0" + file.read():
                         yield int(entry)
 

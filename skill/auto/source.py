@@ -8,6 +8,7 @@ files) does not matter. A commit depends on its content and on its parent alone:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
@@ -165,7 +166,7 @@ class GitSource:
 
     def _git_dir(self, path: Path) -> Path | None:
         """Where the repository keeps a worktree."""
-        for entry in sorted((self._common_dir() / "worktrees").glob("*/gitdir")):
+        for entry in sorted((self._common_dir / "worktrees").glob("*/gitdir")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
                 # git 2.48 may write it relative to its own place
                 link = entry.parent / entry.read_text(encoding="utf-8").strip()
@@ -173,13 +174,15 @@ class GitSource:
                     return entry.parent
         return None
 
+    @functools.cached_property
     def _common_dir(self) -> Path:
+        """What the repository shares with its worktrees; that of a path does not change."""
         found = git.text("rev-parse", "--git-common-dir", cwd=self._repo)
         return (self._repo / found).resolve()
 
     def _unlock(self, node: str) -> None:
         """Remove the lock that a git which was killed left on the branch of a node; nobody else writes to it."""
-        (self._common_dir() / "refs" / "heads" / f"{self.branch(node)}.lock").unlink(missing_ok=True)
+        (self._common_dir / "refs" / "heads" / f"{self.branch(node)}.lock").unlink(missing_ok=True)
 
 
 def branch_of(campaign: str, node: str) -> str:
