@@ -162,7 +162,9 @@ def _killed(laptop: Laptop, run: Run, arguments: tuple[str, ...], seconds: float
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(later)
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # as long as it has no group of its own
+            os.killpg(process.pid, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
     process.communicate()
     return process
 
