@@ -90,13 +90,13 @@ def test_every_event_has_an_example() -> None:
     assert {type(event) for event in EXAMPLES} == set(get_args(ev.Event))
 
 
-@pytest.mark.parametrize("event", EXAMPLES, ids=lambda event: type(event).__name__)
-def test_an_event_reads_back_as_it_was_written(event: ev.Event) -> None:
-    record = Record(7, 1767225600.123, event)
-    line = encode(record)
-    assert line.count("\n") == 1
-    assert line.endswith("\n")
-    assert decode(line) == record
+def test_an_event_reads_back_as_it_was_written() -> None:
+    for event in EXAMPLES:
+        record = Record(7, 1767225600.123, event)
+        line = encode(record)
+        assert line.count("\n") == 1
+        assert line.endswith("\n")
+        assert decode(line) == record
 
 
 @given(st.integers(0, 4_000_000_000_000))

@@ -101,12 +101,12 @@ def line(written: str) -> str:
     return seal(f"{BEGIN}{written}}}") + "\n"
 
 
-@pytest.mark.parametrize(("event", "written"), list(zip(EXAMPLES, WRITTEN, strict=True)))
-def test_an_event_is_the_same_line_forever(event: events.Event, written: str) -> None:
-    assert encode(Record(7, AT, event)) == line(written)
-    read = decode(line(written))
-    assert read == Record(7, AT, event)
-    assert type(read.event) is type(event)
+def test_an_event_is_the_same_line_forever() -> None:
+    for event, written in zip(EXAMPLES, WRITTEN, strict=True):
+        assert encode(Record(7, AT, event)) == line(written)
+        read = decode(line(written))
+        assert read == Record(7, AT, event)
+        assert type(read.event) is type(event)
 
 
 def test_an_event_has_the_name_of_the_table_whatever_its_class_is_called() -> None:
@@ -125,9 +125,9 @@ def test_the_table_names_every_event_once() -> None:
     assert len({name_of(object.__new__(kind)) for kind in every}) == len(every)
 
 
-@pytest.mark.parametrize("written", WRITTEN)
-def test_a_field_of_a_later_version_is_passed_over(written: str) -> None:
-    assert decode(line(f'{written},"later":{{"a":[1]}}')) == decode(line(written))
+def test_a_field_of_a_later_version_is_passed_over() -> None:
+    for written in WRITTEN:
+        assert decode(line(f'{written},"later":{{"a":[1]}}')) == decode(line(written))
 
 
 def test_a_field_that_is_not_known_is_damage_where_no_checksum_says_that_it_was_written() -> None:
@@ -146,12 +146,14 @@ def _types(*modules: ModuleType) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("kind", _types(boundary, machine, readings) + list(get_args(events.Event)))
-def test_what_crosses_the_edge_is_a_type_of_its_own_and_never_changes(kind: Any) -> None:
-    assert not issubclass(kind, tuple)
-    blank: Any = object.__new__(kind)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        blank.order = 4
+def test_what_crosses_the_edge_is_a_type_of_its_own_and_never_changes() -> None:
+    kinds = _types(boundary, machine, readings) + list(get_args(events.Event))
+    assert len(kinds) >= 69
+    for kind in kinds:
+        assert not issubclass(kind, tuple), kind
+        blank: Any = object.__new__(kind)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            blank.order = 4
 
 
 def test_equal_fields_do_not_make_two_actions_or_events_equal() -> None:
