@@ -40,7 +40,7 @@ def run(arguments: tuple[str, ...], cwd: Path, environment: Mapping[str, str]) -
     assert threading.current_thread() is threading.main_thread()
     out, err = _stream(), _stream()
     try:
-        with standing(cwd, environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with _standing(cwd, environment), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             code = main.main(list(arguments))
     except BaseException as error:
         print(f"wavequeue {' '.join(arguments)} raised {error!r} after:", _text(out), _text(err), sep="\n")
@@ -60,7 +60,7 @@ def _text(stream: io.TextIOWrapper) -> str:
 
 
 @contextlib.contextmanager
-def standing(cwd: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def _standing(cwd: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """The process with another directory, environment and stdin."""
     where, variables, stdin = os.getcwd(), dict(os.environ), sys.stdin
     with open(os.devnull, encoding="utf-8") as nothing:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,26 +18,15 @@ import pytest
 from skill.hosts import bootstrap
 from skill.hosts.bootstrap import Facts
 from skill.hosts.connection import Host, Unreachable
-from skill.operations.babysit import check_run
-from skill.operations.explain_job import explain_job
-from skill.operations.find_run import find_run_on_hosts
-from skill.operations.plan_spec import plan_spec
-from skill.operations.pull_run import pull_run
-from skill.operations.report_run import report_run
-from skill.operations.results import results
-from skill.operations.run_status import run_results, run_status
-from skill.operations.submit_spec import submit_spec
-from skill.runs.open import open_run
 from skill.transfer import code_files
-from tests import in_process, kept_runtime
-from tests.contracts.test_run_access import check_finished
+from tests import kept_runtime
 from tests.e2e.runs import wait_for
 from tests.laptop import ONCE, SPEC, WAITING, Laptop, finish, ran, state, workspace
 from tests.sshd import Sshd
 
 
-def test_two_hosts_get_code_jobs_and_a_manager_each_and_functions_say_the_same(
-    laptop: Laptop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_two_hosts_get_code_jobs_and_a_manager_each_and_a_script_is_told_the_same(
+    laptop: Laptop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = laptop.host("gpu-a"), laptop.host("gpu-b", pool="slow")
     laptop.spec(SPEC.replace("cmd: cat", "cmd: echo loss=0.${n}; cat") + "metrics: {loss: {log: 'loss=([0-9.]+)'}}\n")
@@ -68,25 +58,24 @@ def test_two_hosts_get_code_jobs_and_a_manager_each_and_functions_say_the_same(
         (host.home / ".wavequeue" / "host_id").read_text().strip() for host in (a, b)
     ]
     assert [path.name for path in (laptop.home / ".wavequeue").iterdir()] == ["submitted"]
-    capsys.readouterr()
-    with in_process.standing(laptop.project, laptop.variables()):
-        assert plan_spec("spec.yaml").document["totals"]["jobs"] == 4
-        submitted = submit_spec("spec.yaml")
-        assert (submitted.run.id, [one.fault for one in submitted.outcomes]) == (run_id, [None, None])
-        run = find_run_on_hosts(run_id)
-        check_finished(open_run(run), "j1", "loss=0.1")
-        counts = run_status(run).document["counts"]
-        assert {word: count for word, count in counts.items() if count} == {"completed": 4}
-        assert sorted(run_results(run).away) == ["j1", "j2", "j3", "j4"]
-        pulled = pull_run(run)
-        assert (pulled.failed, pulled.last, list(run_results(run).away)) == (False, True, [])
-        checked = check_run(run)
-        assert (checked.outcome.over, checked.outcome.completed, checked.next) == (True, True, None)
-        assert explain_job(run, "j1")["status"] == "completed"
-        assert len(report_run(run)["phases"]) == 1
-        means = [[cell.key["n"], cell.stats["loss"].mean] for cell in results([run]).cells]
-        assert means == [["1", 0.1], ["2", 0.2], ["3", 0.3], ["4", 0.4]]
-    assert tuple(capsys.readouterr()) == ("", ""), "functions print nothing"
+    command = [sys.executable, "-c", SCRIPT, run_id]
+    done = subprocess.run(
+        command, cwd=laptop.project, env=laptop.variables(), check=True, capture_output=True, text=True
+    )
+    assert json.loads(done.stdout) == {
+        "jobs": 4,
+        "run_id": run_id,
+        "faults": [None, None],
+        "statuses": {"completed": 4},
+        "away": ["j1", "j2", "j3", "j4"],
+        "pulled": [False, True],
+        "away_then": [],
+        "why": "completed",
+        "phases": 1,
+        "loss": [["1", 0.1], ["2", 0.2], ["3", 0.3], ["4", 0.4]],
+        "checked": [True, True, None],
+    }, "and nothing else was printed"
+    assert done.stderr == ""
     # What the jobs took goes with the next run to its hosts.
     again = laptop.submit("--again", "--host", "gpu-a", "--host", "gpu-b")
     assert again["estimate"]["basis"] == ["4 completed jobs of make in earlier runs"]
@@ -115,6 +104,39 @@ def test_a_plan_for_hosts_shares_the_jobs_and_tells_how_long_they_take_there(lap
     ):
         _, errors = laptop.call("plan", "spec.yaml", *arguments, code=2)
         assert says in errors
+
+
+SCRIPT = """
+import json, sys
+from skill.operations.babysit import check_run
+from skill.operations.explain_job import explain_job
+from skill.operations.find_run import find_run_on_hosts
+from skill.operations.plan_spec import plan_spec
+from skill.operations.pull_run import pull_run
+from skill.operations.report_run import report_run
+from skill.operations.results import results
+from skill.operations.run_status import run_results, run_status
+from skill.operations.submit_spec import submit_spec
+from skill.runs.open import open_run
+from tests.contracts.test_run_access import check_finished
+
+jobs = plan_spec("spec.yaml").document["totals"]["jobs"]
+submitted = submit_spec("spec.yaml")
+run = find_run_on_hosts(sys.argv[1])
+check_finished(open_run(run), "j1", "loss=0.1")
+away = sorted(run_results(run).away)
+pulled = pull_run(run)
+checked = check_run(run)
+print(json.dumps({
+    "jobs": jobs, "run_id": submitted.run.id, "faults": [one.fault for one in submitted.outcomes],
+    "statuses": {word: count for word, count in run_status(run).document["counts"].items() if count},
+    "away": away, "pulled": [pulled.failed, pulled.last], "away_then": sorted(run_results(run).away),
+    "why": explain_job(run, "j1")["status"], "phases": len(report_run(run)["phases"]),
+    "loss": [[cell.key["n"], cell.stats["loss"].mean] for cell in results([run]).cells],
+    "checked": [checked.outcome.over, checked.outcome.completed, checked.next],
+}))
+"""
+"""Use cases called from a Python script, on a run over sshd."""
 
 
 def test_a_second_submit_takes_the_same_run_up_and_brings_the_code_up_to_date(
