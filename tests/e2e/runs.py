@@ -29,14 +29,15 @@ PATIENCE = 150.0
 
 
 def wait_for(what: Callable[[], Any], patience: float = PATIENCE, say: str = "the condition") -> Any:
-    """Poll until `what` gives something true, and return it. What takes long is asked less often, for it takes from
-    what is waited for."""
-    until = time.monotonic() + patience
-    while (begin := time.monotonic()) < until:
+    """Poll until `what` gives something true, and return it. What takes long, and what has been waited for long, is
+    asked less often, for it takes from what is waited for."""
+    first = time.monotonic()
+    while (begin := time.monotonic()) < first + patience:
         found = what()
         if found:
             return found
-        time.sleep(min(1.0, max(0.01, 2 * (time.monotonic() - begin))))
+        now = time.monotonic()
+        time.sleep(min(1.0, max(0.01, 2 * (now - begin), min(0.1, (now - first) / 10))))
     raise AssertionError(f"waited {patience} s for {say}")
 
 
@@ -138,6 +139,8 @@ class Run:
         self.paths = RunPaths.of(directory)
         self.program = "queue_manager"
         self.manager: subprocess.Popen[str] | forked.Forked | None = None
+        self._read: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+        """The state file that was read last, and what is in it."""
 
     def argv(self, python: str = sys.executable) -> list[str]:
         return [
@@ -192,11 +195,13 @@ class Run:
     def state(self) -> dict[str, Any]:
         """The state file; {} as long as there is none. Whatever is there has to be whole."""
         try:
-            text = self.paths.state.read_text()
+            status = os.stat(self.paths.state)
+            which = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if self._read is None or self._read[0] != which:
+                self._read = which, json.loads(self.paths.state.read_text())
         except FileNotFoundError:
             return {}
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return self._read[1]
 
     def jobs(self) -> dict[str, dict[str, Any]]:
         return {row["id"]: row for row in self.state().get("jobs", [])}
