@@ -10,7 +10,7 @@ from tests.sshd import with_apt
 
 
 def test_teachers_and_students_complete_on_two_hosts_and_their_results_are_pulled(laptop: Laptop) -> None:
-    copy_manifests(laptop.project / "manifests")
+    copy_manifests(laptop.project / "manifests", full=True)
     laptop.host("gpu-a")
     with_apt(laptop.host("gpu-b", bare=True))
     both, spec = ("--host", "gpu-a", "--host", "gpu-b"), "manifests/demo.yaml"
