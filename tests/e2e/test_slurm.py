@@ -34,13 +34,11 @@ def world(tmp_path: Path, cluster: SlurmCluster) -> Iterator[World]:
 
 SECTION = "## From login to results"
 TRAIN = """\
-import argparse, pathlib
-parser = argparse.ArgumentParser()
-for name in ("--lr", "--seed", "--out"):
-    parser.add_argument(name)
-given = parser.parse_args()
-pathlib.Path(given.out).parent.mkdir(exist_ok=True)
-pathlib.Path(given.out).write_text(given.lr)
+import os, sys
+given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+os.makedirs(os.path.dirname(given["--out"]), exist_ok=True)
+with open(given["--out"], "w") as out:
+    out.write(given["--lr"])
 """
 
 
