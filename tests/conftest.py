@@ -20,8 +20,8 @@ from tests import lock_dir, shared_folder, slurm_cluster
 from tests.e2e.runs import World
 from tests.laptop import Laptop
 
-# A shell that starts the tests in the background has them ignore these, and so would all that they start.
-for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+# A shell in the background, nohup or perf has what it starts ignore these, and so would all that the tests start.
+for _sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2):
     if signal.getsignal(_sign) is signal.SIG_IGN:
         signal.signal(_sign, signal.default_int_handler if _sign == signal.SIGINT else signal.SIG_DFL)
 
