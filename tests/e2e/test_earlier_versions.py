@@ -12,7 +12,7 @@ import pytest
 from queue_manager.adapters.load import load
 from queue_manager.core.events import seal, unseal
 from queue_manager.core.layout import RunPaths
-from queue_manager.core.requests import Request
+from queue_manager.core.requests import Request, encode_request
 from tests import nvml
 from tests.e2e.runs import Run, World
 from tests.laptop import Laptop
@@ -73,10 +73,10 @@ def test_a_run_whose_manager_was_killed_goes_on_to_its_end(host: World, name: st
     run = Run(host, host.root / "run", 0.2)
     host.runs.append(run)
     (run.directory / "go").touch()
+    run.paths.inbox.mkdir(exist_ok=True)
+    for job in ("broken", "oom", "flaky"):  # asked of a manager that has ended the run they would come too late
+        run.paths.request(f"retry-{job}").write_text(encode_request(Request(f"retry-{job}", "retry", (job,))))
     run.start()
-    run.wait_status("s1_N384", "completed")
-    for job in ("broken", "oom", "flaky"):
-        run.ask(Request(f"retry-{job}", "retry", (job,)))
     assert run.finish() == 3, run.story()
     rows = run.jobs()
     unlike = {job: row["status"] for job, row in rows.items() if row["status"] != "completed"}
