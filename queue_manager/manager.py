@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from queue_manager.adapters import environment, files, host, host_place, processes
+from queue_manager.adapters import environment, facts, files, host, host_place, processes
 from queue_manager.adapters.arguments import make_parser
 from queue_manager.adapters.files import UnsafeError, append_to, make_directory
 from queue_manager.adapters.guard import RunGoneError
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 EXIT_DONE, EXIT_FAILED, EXIT_USE, EXIT_PERSON = 0, 1, 2, 3
 _JOB = re.compile(r'"job":"([^"]+)"')
+_ENDING = 5.0
+"""Seconds that a manager may still live for after it has given up the lock of its run."""
 _log = logging.getLogger("queue_manager")
 
 
@@ -88,10 +90,13 @@ def _as_job(paths: RunPaths, run: Loaded) -> AsJob:
 
 
 def _check_alone(paths: RunPaths, run: Loaded) -> None:
-    """Raise HeldError where a manager lives, whatever happened to its lock."""
-    holder = living_manager(paths.state, run.records)
-    if holder is not None:
-        raise HeldError(holder)
+    """Raise HeldError where a manager lives, whatever happened to its lock. One that has just given it up is waited
+    for: its process is about to end."""
+    until = time.monotonic() + _ENDING
+    while (living := living_manager(paths.state, run.records)) is not None:
+        if time.monotonic() > until or facts.held_by(paths.lock) not in (None, os.getpid()):
+            raise HeldError(living)
+        time.sleep(0.02)
 
 
 def _take(paths: RunPaths, run: Loaded, job: AsJob | None) -> Lock:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from queue_manager.adapters import processes
+from queue_manager.core.events import seal, unseal
 from queue_manager.core.requests import Request
 from queue_manager.remote import control
 from tests.e2e.runs import Run, World, job, manifest, until, wait_for
@@ -194,3 +196,21 @@ def test_a_run_lives_through_whatever_happens_to_its_directory(world: World, mon
         "done": False,
     }  # fmt: skip
     assert world.sessions() == []
+
+
+def test_a_manager_that_has_given_its_run_up_is_waited_for_until_it_has_ended(world: World) -> None:
+    run = world.run(manifest(job("a", "true")))
+    assert run.go() == 0, run.story()
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as ending:
+        found = processes.look_up(ending.pid)
+        assert isinstance(found, processes.Stat)
+        lines = [json.loads(unseal(line)[0]) for line in run.paths.journal.read_text().splitlines()]
+        for line in lines:
+            if line["event"] == "ManagerStarted":
+                line["pid"], line["ticks"] = found.proc
+        run.paths.journal.write_text("".join(f"{seal(json.dumps(line))}\n" for line in lines))
+        second = run.start()
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits
+            second.wait(timeout=0.5)
+        ending.communicate()
+    assert run.finish() == 0, run.story()
